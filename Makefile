@@ -30,7 +30,7 @@ bench: $(VENV)/.bench ## every workload beside its raw limit, as a table
 	@$(BIN)/python -m tools.bench $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, layers and the project's own checks
-	@echo "ruff check"   && $(BIN)/ruff check --quiet .
+	@echo "ruff check"   && $(BIN)/ruff check --quiet --output-format=concise .
 	@echo "ruff format"  && $(BIN)/ruff format --quiet --check --diff .
 	@echo "mypy"         && $(BIN)/mypy --no-error-summary
 	@echo "lint-imports" && { found=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$found"; exit 1; }; }

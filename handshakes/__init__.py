@@ -1,4 +1,4 @@
-"""The wire contract of pynetwork, without any input or output of its own: bytes in, events out; events in, bytes out."""
+"""The wire contract of pynetwork, without input or output: bytes in, events out; events in, bytes out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from handshakes.errors import *  # noqa: F403
 from handshakes.errors import __all__ as _errors
 from handshakes.messages import Message, Registry, Rights, register
 
-__all__ = [
+__all__ = [  # noqa: PLE0604 - the starred names are strings, one list of them
     *_errors,
     "Connection",
     "Message",

@@ -1,13 +1,13 @@
 """How both sides prove that they know a key, without sending it.
 
-Each hello carries a fresh nonce of 32 random bytes. The client proves itself first, then the gateway, each with
-HMAC-SHA-256 (RFC 2104) over its role and the transcript: both hellos, byte by byte as they were sent, and the
-SHA-256 of the TLS certificate where both sides know it. A proof is good for one connection and one direction only: it can be
-neither replayed (nonces), nor mirrored (roles), nor kept after a tampered hello (transcript), nor passed on by someone
-in the middle of a TLS connection (certificate).
+Each hello carries a fresh nonce of 32 random bytes. The client proves itself first, then the gateway, each
+with HMAC-SHA-256 (RFC 2104) over its role and the transcript: both hellos, byte by byte as they were sent,
+and the SHA-256 of the TLS certificate where both sides know it. A proof is good for one connection and one
+direction only: it can be neither replayed (nonces), nor mirrored (roles), nor kept after a tampered hello
+(transcript), nor passed on by someone in the middle of a TLS connection (certificate).
 
-A key is text or bytes. Text is stretched with scrypt (RFC 7914), so that a recorded proof of a short word costs
-time and memory for every guess; still, a key from ``secrets.token_urlsafe()`` is the better one.
+A key is text or bytes. Text is stretched with scrypt (RFC 7914), so that a recorded proof of a short word
+costs time and memory for every guess; still, a key from ``secrets.token_urlsafe()`` is the better one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def derive_key(key: str | bytes) -> bytes:
             'best from: python3 -c "import secrets; print(secrets.token_urlsafe())"'
         )
     if isinstance(key, str):
-        return hashlib.scrypt(key.encode(), salt=_SALT, n=2**14, r=8, p=1, dklen=32)
+        return hashlib.scrypt(key.encode("utf-8", "surrogatepass"), salt=_SALT, n=2**14, r=8, p=1, dklen=32)
     return hmac.digest(_SALT, key, "sha256")
 
 

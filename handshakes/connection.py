@@ -1,8 +1,9 @@
 """The state machine of one pair: bytes in, events out; calls in, bytes out.
 
-Strategy: a driver receives into ``buffer()``, says so with ``received()``, and takes events with ``next_event()`` until
-that answers None. What it wants to say it says by calling a method, which checks that the protocol allows it now and
-answers the buffers to send. Nothing here waits, knows the time, or touches a socket.
+Strategy: a driver receives into ``buffer()``, says so with ``received()``, and takes events with
+``next_event()`` until that answers None. What it wants to say it says by calling a method, which checks that
+the protocol allows it now and answers the buffers to send. Nothing here waits, knows the time, or touches a
+socket.
 
 A pair begins with the handshake::
 
@@ -12,11 +13,12 @@ A pair begins with the handshake::
     PROOF                    ->                             when the gateway asks for a key
                              <-    WELCOME (rights, proof)  or REFUSAL (status, reason)
 
-Then the client opens one operation at a time. Both sides may say `Message`; a gateway that streams sends `Items` as far
-as the client's `Credit` reaches; the gateway ends the operation with `Result` or `Fault`. A client that leaves early
-sends `Abort` and may go on at once: what still arrives for an operation it left is dropped up to its end, and a gateway that
-was told to abort reads nothing more before it has ended the operation. `_RECEIVES` says what may arrive when; anything else is
-a `RemoteProtocolError`, after which the connection is of no more use.
+Then the client opens one operation at a time. Both sides may say `Message`; a gateway that streams sends
+`Items` as far as the client's `Credit` reaches; the gateway ends the operation with `Result` or `Fault`. A
+client that leaves early sends `Abort` and may go on at once: what still arrives for an operation it left is
+dropped up to its end, and a gateway that was told to abort reads nothing more before it has ended the
+operation. `_RECEIVES` says what may arrive when; anything else is a `RemoteProtocolError`, after which the
+connection is of no more use.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from handshakes.errors import (
     AuthenticationFailed,
     Busy,
     Closed,
+    ConfigurationError,
     LocalProtocolError,
     RemoteProtocolError,
     ValueNotSupported,
@@ -41,7 +44,7 @@ from handshakes.errors import (
     refusal,
 )
 from handshakes.frames import LARGEST_HEAD, Frame, FrameParser, pack_header
-from handshakes.items import read_items, write_items
+from handshakes.items import LARGEST_BODY, read_items, write_items
 from handshakes.messages import (
     Abort,
     Bytes,
@@ -50,7 +53,6 @@ from handshakes.messages import (
     Fault,
     Goodbye,
     Hello,
-    Items,
     Kind,
     Message,
     Open,
@@ -101,10 +103,11 @@ class Phase(enum.Enum):
 class Connection:
     """One side of a pair.
 
-    ``nonce`` is 32 fresh random bytes. A client has ``key``, derived by `handshakes.auth.derive_key`, or None. A
-    gateway has ``keys``: derived keys and the rights each grants; with none, whoever connects has ``rights``.
-    ``limit`` is the largest frame body accepted here, in bytes. ``certificate`` is the SHA-256 of the gateway's TLS
-    certificate where this side knows it, else empty. ``agent`` is a name for the other side's logs.
+    ``nonce`` is 32 fresh random bytes. A client has ``key``, derived by `handshakes.auth.derive_key`, or
+    None. A gateway has ``keys``: derived keys and the rights each grants; with none, whoever connects has
+    ``rights``. ``limit`` is the largest frame body accepted here, in bytes. ``certificate`` is the SHA-256 of
+    the gateway's TLS certificate where this side knows it, else empty. ``agent`` is a name for the other
+    side's logs.
     """
 
     def __init__(
@@ -122,6 +125,10 @@ class Connection:
     ) -> None:
         if len(nonce) != NONCE_SIZE:
             raise LocalProtocolError(f"a nonce has {NONCE_SIZE} bytes, not {len(nonce)}")
+        if not _SMALL <= limit <= LARGEST_BODY:
+            raise ConfigurationError(f"limit={limit} is not between {_SMALL} and {LARGEST_BODY} bytes")
+        if key if role is Role.GATEWAY else keys:
+            raise LocalProtocolError("a client has one key=, a gateway has keys= and asks for one of them")
         self.role = role
         self.rights = rights
         self.peer_agent = ""
@@ -135,6 +142,7 @@ class Connection:
         self._limit = limit
         self._certificate = certificate
         self._hello = Hello(PROTOCOL_VERSIONS, limit, nonce, bool(key or keys), bool(certificate), agent)
+        self._peer = self._hello
         self._transcript = b""
         self._outbox: list[bytes] = []
         self._left: set[int] = set()
@@ -157,7 +165,7 @@ class Connection:
         self._parser.advance(count)
 
     def receive_data(self, data: Bytes) -> None:
-        """The same for bytes that lie elsewhere: they are copied. No more than fits ``buffer()`` at a time."""
+        """The same for bytes that lie elsewhere: they are copied; at most as many as fit ``buffer()``."""
         space = self._parser.buffer()
         space[: len(data)] = data
         self._parser.advance(len(data))
@@ -166,6 +174,11 @@ class Connection:
     def mid_frame(self) -> bool:
         """Whether a frame has begun to arrive and is not complete."""
         return self._parser.pending
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether more bytes could become an event now: not while an abort waits for the operation's end."""
+        return not self._aborting
 
     def recycle(self, body: Bytes) -> None:
         """The body of a `Message` is done with: its memory may receive the next."""
@@ -176,9 +189,10 @@ class Connection:
     def next_event(self) -> Event | None:
         """The next event, or None when more bytes are needed.
 
-        Raises `RemoteProtocolError` when the peer broke the protocol, `AuthenticationFailed` when it could not prove
-        itself, and on a client the `Refused` that the gateway answered. After each of them, `data_to_send` may hold a
-        last word for the peer, and the connection is at its end.
+        Raises `RemoteProtocolError` when the peer broke the protocol, `AuthenticationFailed` when it could
+        not prove itself, and on a client the `Refused` that the gateway answered. After each of them,
+        `data_to_send` may hold a last word for the peer, and the connection is at its end. `ValueNotSupported`
+        comes from a value whose class is not registered here; the connection goes on.
         """
         try:
             while not self._aborting:
@@ -200,21 +214,22 @@ class Connection:
         return outbox
 
     def _break(self, error: Exception) -> None:
+        if self.phase is Phase.CLOSED:
+            return
         if self.role is Role.GATEWAY and self.phase is not Phase.BROKEN:
-            status = getattr(error, "status", 400)
-            self._outbox.append(_frame(REFUSAL, 0, b"", orjson.dumps([status, str(error)])))
+            self._outbox.append(_refusal_frame(getattr(error, "status", 400), str(error)))
         self._enter(Phase.BROKEN)
 
-    def _unexpected(self, frame: Frame) -> None:
+    def _unexpected(self, frame: Frame) -> Event | None:
         """A frame that has no reader now: it is late, and dropped, or it breaks the protocol."""
         if frame.operation in self._left:
             if frame.kind in (RESULT, FAULT):
                 self._left.discard(frame.operation)
             if frame.kind in (MESSAGE, ITEMS, RESULT, FAULT):
-                return
+                return None
         late = self.role is Role.GATEWAY and self.phase is Phase.IDLE and frame.operation == self.operation
         if late and frame.kind in (MESSAGE, CREDIT, ABORT):
-            return
+            return None
         raise RemoteProtocolError(f"{Kind(frame.kind).name} arrived while {self.phase.value}")
 
     # The handshake
@@ -233,7 +248,7 @@ class Connection:
             "nonce": hello.nonce.hex(),
             "keyed": hello.keyed,
             "bound": hello.bound,
-            "agent": hello.agent[:200],
+            "agent": _cut(hello.agent, 200),
         }
         frame = _frame(HELLO, 0, _MAGIC, orjson.dumps(body))
         self._transcript += frame
@@ -245,20 +260,24 @@ class Connection:
         low, high = PROTOCOL_VERSIONS
         if peer.versions[0] > high or peer.versions[1] < low:
             raise VersionMismatch(
-                f"protocol version {low} is spoken here, the other side speaks {peer.versions[0]} to {peer.versions[1]}; "
-                "install the same major version of pynetwork on both"
+                f"protocol version {low} is spoken here, the other side speaks {peer.versions[0]} to "
+                f"{peer.versions[1]}; install the same major version of pynetwork on both"
             )
+        self._peer = peer
         self.peer_agent = peer.agent
-        self.send_limit = peer.limit
+        self.send_limit = min(peer.limit, LARGEST_BODY)
         if self.role is Role.CLIENT:
-            return self._answer_hello(peer)
+            self._answer_hello(peer)
+            return None
         self._outbox.append(self._say_hello())
         self._bind(peer)
         if not self._keys:
             self._enter(Phase.VERDICT)
             return peer
         if not peer.keyed:
-            raise AuthenticationFailed("this gateway asks for a key and the caller has none; give key= to the controller")
+            raise AuthenticationFailed(
+                "this gateway asks for a key and the caller has none; give key= to the controller"
+            )
         self._enter(Phase.PROOF)
         return None
 
@@ -272,8 +291,8 @@ class Connection:
             self._outbox.append(_frame(PROOF, 0, b"", prove(self._key, "client", self._transcript)))
         elif self._key:
             raise AuthenticationFailed(
-                "this controller has a key, but the gateway does not ask for one, so it can't prove that it is the right "
-                "one; leave key= out if that is meant"
+                "this controller has a key, but the gateway does not ask for one, so it can't prove that it is "
+                "the right one; leave key= out if that is meant"
             )
         self._enter(Phase.WELCOME)
 
@@ -287,7 +306,7 @@ class Connection:
             raise AuthenticationFailed("wrong key")
         self.rights = proven
         self._enter(Phase.VERDICT)
-        return self._hello
+        return self._peer
 
     def welcome(self) -> list[bytes]:
         """The gateway serves this pair: its last word of the handshake."""
@@ -301,28 +320,23 @@ class Connection:
         if self.role is not Role.GATEWAY or self.phase not in (Phase.HELLO, Phase.PROOF, Phase.VERDICT):
             raise LocalProtocolError(f"a connection that is {self.phase.value} can't be refused")
         self._enter(Phase.CLOSED)
-        return [_frame(REFUSAL, 0, b"", orjson.dumps([status, message]))]
+        return [_refusal_frame(status, message)]
 
     def _read_welcome(self, frame: Frame) -> Event:
-        try:
-            rights, proof = orjson.loads(frame.body)
-            event = Welcome(Rights(rights & Rights.ALL.value), bytes.fromhex(proof))
-        except (ValueError, TypeError) as error:
-            raise RemoteProtocolError(f"the gateway's welcome is malformed: {error}") from error
+        rights, proof = _parse_list(frame, int, str)
+        event = Welcome(Rights(rights & Rights.ALL.value), _parse_hex(proof))
         if self._key and not verify(self._key, "gateway", self._transcript, event.proof):
-            raise AuthenticationFailed("the gateway did not prove that it knows the key; it may be another than you mean")
+            raise AuthenticationFailed(
+                "the gateway did not prove that it knows the key; it may be another than you mean"
+            )
         self.rights = event.rights
         self._open_up()
         return event
 
     def _read_refusal(self, frame: Frame) -> Event:
-        try:
-            status, message = orjson.loads(frame.body)
-            error = refusal(int(status), str(message))
-        except (ValueError, TypeError) as problem:
-            raise RemoteProtocolError(f"the gateway's refusal is malformed: {problem}") from problem
+        status, message = _parse_list(frame, int, str)
         self._enter(Phase.CLOSED)
-        raise error
+        raise refusal(status, message)
 
     def _open_up(self) -> None:
         self._parser.resize(limit=self._limit, largest_head=LARGEST_HEAD, capacity=_RECEIVE_CAPACITY)
@@ -335,11 +349,16 @@ class Connection:
         """Begin an operation. Raises `Busy` while another runs, `ValueNotSupported` and `ValueTooLarge`."""
         if self.phase is not Phase.IDLE or self.role is not Role.CLIENT:
             if self.phase is Phase.RUNNING:
-                raise Busy("this pair runs another operation; let it end, or take another client for this one")
-            self._expect(Phase.IDLE)
+                raise Busy(
+                    "this pair runs another operation; let it end, or take another client for this one"
+                )
+            self._expect(Phase.IDLE, Role.CLIENT)
+        operation = (self.operation + 1) & 0xFFFF
+        if operation in self._left:
+            raise Busy("this pair left so many operations that the gateway has to end some first")
         form, head, buffers, size = encode([verb, *parameters], self.registry)
-        frame = self._value_frame(OPEN, form, head, buffers, size, (self.operation + 1) & 0xFFFF)
-        self.operation = (self.operation + 1) & 0xFFFF
+        frame = self._value_frame(OPEN, form, head, buffers, size, operation)
+        self.operation = operation
         self.credit_items = self.credit_size = 0
         self._enter(Phase.RUNNING)
         return frame
@@ -347,9 +366,13 @@ class Connection:
     def credit(self, items: int, size: int) -> list[Bytes]:
         """Allow the gateway so many further items, and bytes of them."""
         self._expect(Phase.RUNNING, Role.CLIENT)
+        try:
+            head = _CREDIT.pack(items, size)
+        except struct.error as error:
+            raise LocalProtocolError(f"{items} items and {size} bytes are no credit") from error
         self.credit_items += items
         self.credit_size += size
-        return [_frame(CREDIT, 0, _CREDIT.pack(items, size), b"", self.operation)]
+        return [_frame(CREDIT, 0, head, b"", self.operation)]
 
     def abort(self) -> list[Bytes]:
         """Leave the running operation; the next may be opened at once."""
@@ -361,26 +384,37 @@ class Connection:
     def goodbye(self) -> list[Bytes]:
         """End the pair. Allowed once the handshake is over."""
         if self.phase not in (Phase.IDLE, Phase.RUNNING):
-            raise LocalProtocolError(f"there is nobody to say goodbye to on a connection that is {self.phase.value}")
+            raise LocalProtocolError(
+                f"there is nobody to say goodbye to on a connection that is {self.phase.value}"
+            )
         self._enter(Phase.CLOSED)
         return [_frame(GOODBYE, 0, b"", b"")]
 
     # Words of both
 
     def message(self, code: int, head: bytes, buffers: Sequence[Bytes]) -> list[Bytes]:
-        """Say ``code`` (0 to 255) with a head of at most 64 KiB and a body of these buffers, within the operation."""
+        """Say ``code`` (0 to 255) with a head of at most 64 KiB and a body of these buffers, within the
+        operation.
+        """
         if self.phase is not Phase.RUNNING:
             self._expect(Phase.RUNNING)
         if len(head) > LARGEST_HEAD:
             raise ValueTooLarge(f"the head of a message has at most {LARGEST_HEAD} bytes, not {len(head)}")
-        return self._value_frame(MESSAGE, code, head, buffers, sum(map(len, buffers)), self.operation)
+        if not 0 <= code <= 255:
+            raise LocalProtocolError(f"the code of a message is 0 to 255, not {code}")
+        # The length of a view is not its size in bytes when its elements are larger.
+        size = sum([each.nbytes if isinstance(each, memoryview) else len(each) for each in buffers])
+        return self._value_frame(MESSAGE, code, head, buffers, size, self.operation)
 
     # The gateway's words
 
-    def items(self, form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]) -> list[Bytes]:
+    def items(
+        self, form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]
+    ) -> list[Bytes]:
         """Send items with encoded payloads of one form (see `handshakes.items`).
 
-        Raises `LocalProtocolError` when the credit does not reach: it must cover every item, and be above 0 in bytes.
+        Raises `LocalProtocolError` when the credit does not reach: it must cover every item, and be above 0
+        in bytes.
         """
         self._expect(Phase.RUNNING, Role.GATEWAY)
         if len(idents) > self.credit_items or self.credit_size <= 0:
@@ -392,7 +426,7 @@ class Connection:
         return frame
 
     def result(self, value: Any) -> list[Bytes]:
-        """End the operation with a value. When it can't be encoded this raises, and the operation still runs."""
+        """End the operation with a value. When that can't be encoded this raises, and it still runs."""
         if self.phase is not Phase.RUNNING or self.role is not Role.GATEWAY:
             self._expect(Phase.RUNNING, Role.GATEWAY)
         form, head, buffers, size = encode(value, self.registry)
@@ -403,9 +437,15 @@ class Connection:
     def fault(self, status: int, type_name: str, message: str, traceback: str = "") -> list[Bytes]:
         """End the operation with an error; texts are cut so that they always fit."""
         self._expect(Phase.RUNNING, Role.GATEWAY)
-        texts = [_cut(type_name, 200), _cut(message, 8192), _cut(traceback[-16384:], 16384)]
+        room = 16384
+        while True:
+            texts = [_cut(type_name, min(200, room)), _cut(message, room // 2), _cut(traceback[-room:], room)]
+            body = orjson.dumps([status, *texts])
+            if len(body) <= self.send_limit:
+                break
+            room //= 2
         self._end_operation()
-        return [_frame(FAULT, 0, b"", orjson.dumps([status, *texts]), self.operation)]
+        return [_frame(FAULT, 0, b"", body, self.operation)]
 
     def _end_operation(self) -> None:
         self._aborting = False
@@ -427,14 +467,12 @@ class Connection:
 
     def _read_message(self, frame: Frame) -> Event | None:
         if frame.operation != self.operation:
-            self._unexpected(frame)
-            return None
+            return self._unexpected(frame)
         return Message(frame.flags, frame.head, bytes(frame.body) if frame.shared else frame.body)
 
     def _read_items(self, frame: Frame) -> Event | None:
         if frame.operation != self.operation:
-            self._unexpected(frame)
-            return None
+            return self._unexpected(frame)
         items = read_items(frame.flags, frame.head, frame.body, frame.shared, self.registry)
         if len(items.idents) > self.credit_items or self.credit_size <= 0:
             raise RemoteProtocolError("more items arrived than credit was given for")
@@ -458,20 +496,14 @@ class Connection:
 
     def _read_result(self, frame: Frame) -> Event | None:
         if frame.operation != self.operation:
-            self._unexpected(frame)
-            return None
+            return self._unexpected(frame)
         self._enter(Phase.IDLE)
         return Result(decode(frame.flags, frame.head, frame.body, self.registry, frame.shared))
 
     def _read_fault(self, frame: Frame) -> Event | None:
         if frame.operation != self.operation:
-            self._unexpected(frame)
-            return None
-        try:
-            status, type_name, message, traceback = orjson.loads(frame.body)
-            event = Fault(int(status), str(type_name), str(message), str(traceback))
-        except (ValueError, TypeError) as error:
-            raise RemoteProtocolError(f"an error report arrived that is malformed: {error}") from error
+            return self._unexpected(frame)
+        event = Fault(*_parse_list(frame, int, str, str, str))
         self._enter(Phase.IDLE)
         return event
 
@@ -485,15 +517,18 @@ class Connection:
         if self.phase is Phase.CLOSED:
             raise Closed("this connection is closed")
         if self.phase is not phase or (role is not None and self.role is not role):
-            raise LocalProtocolError(f"this {self.role.value}'s connection is {self.phase.value}, not {phase.value}")
+            raise LocalProtocolError(
+                f"this {self.role.value}'s connection is {self.phase.value}; only that of a "
+                f"{(role or self.role).value}, {phase.value}, may say this"
+            )
 
     def _value_frame(
         self, kind: int, flags: int, head: bytes, buffers: Sequence[Bytes], size: int, operation: int
     ) -> list[Bytes]:
         if size > self.send_limit or len(head) > LARGEST_HEAD:
             raise ValueTooLarge(
-                f"{max(size, len(head))} bytes are more than the other side accepts at once ({self.send_limit}); send it "
-                "in parts, as a stream or as a file, or raise limit= there"
+                f"{max(size, len(head))} bytes are more than the other side accepts at once "
+                f"({self.send_limit}); send it in parts, as a stream or as a file, or raise limit= there"
             )
         header = pack_header(kind, flags, operation, len(head), size)
         if size < _SMALL:
@@ -505,27 +540,63 @@ def _frame(kind: int, flags: int, head: bytes, body: bytes, operation: int = 0) 
     return pack_header(kind, flags, operation, len(head), len(body)) + head + body
 
 
+def _refusal_frame(status: int, message: str) -> bytes:
+    # 500 characters fit into `_SMALL` however they are escaped.
+    return _frame(REFUSAL, 0, b"", orjson.dumps([status, _cut(message, 500)]))
+
+
 def _cut(text: str, size: int) -> str:
     """``text`` with at most ``size`` characters, and none that UTF-8 can't hold."""
     return text[:size].encode("utf-8", "replace").decode()
 
 
+# A peer's JSON is believed to hold these types and no others: turning one into another may raise anything.
+
+
+def _parse(frame: Frame) -> Any:
+    try:
+        return orjson.loads(frame.body)
+    except orjson.JSONDecodeError as error:
+        raise RemoteProtocolError(f"a {Kind(frame.kind).name} arrived that is no JSON: {error}") from error
+
+
+def _parse_list(frame: Frame, *kinds: type) -> list[Any]:
+    """The elements of a body that is a JSON array of exactly these types."""
+    parsed = _parse(frame)
+    if type(parsed) is not list or tuple(map(type, parsed)) != kinds:
+        raise RemoteProtocolError(f"a {Kind(frame.kind).name} arrived that is malformed")
+    return parsed
+
+
+def _parse_hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise RemoteProtocolError("a nonce or proof arrived that is not hexadecimal") from error
+
+
+_HELLO_FIELDS = {"versions": list, "limit": int, "nonce": str, "keyed": bool, "bound": bool, "agent": str}
+
+
 def _parse_hello(frame: Frame) -> Hello:
     if frame.head != _MAGIC:
         raise RemoteProtocolError("the other side does not speak pynetwork 3")
-    try:
-        body = orjson.loads(frame.body)
-        low, high = body["versions"]
-        hello = Hello(
-            (int(low), int(high)),
-            int(body["limit"]),
-            bytes.fromhex(body["nonce"]),
-            bool(body["keyed"]),
-            bool(body["bound"]),
-            str(body["agent"])[:200],
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise RemoteProtocolError(f"a hello arrived that is malformed: {error!r}") from error
+    body = _parse(frame)
+    if type(body) is not dict or any(
+        type(body.get(name)) is not kind for name, kind in _HELLO_FIELDS.items()
+    ):
+        raise RemoteProtocolError("a hello arrived that is malformed")
+    versions = body["versions"]
+    if list(map(type, versions)) != [int, int]:
+        raise RemoteProtocolError("a hello arrived without a range of versions")
+    hello = Hello(
+        (versions[0], versions[1]),
+        body["limit"],
+        _parse_hex(body["nonce"]),
+        body["keyed"],
+        body["bound"],
+        body["agent"][:200],
+    )
     if len(hello.nonce) != NONCE_SIZE or hello.limit < _SMALL:
         raise RemoteProtocolError("a hello arrived with a nonce or a limit that is too small")
     return hello

@@ -17,6 +17,7 @@
     │   ├── PoolFull             503: every handler is taken
     │   └── VersionMismatch      505: no protocol version in common
     ├── RemoteFault              the remote code failed: its type, message and traceback as text
+    ├── ItemFailed               one item of a ``map`` failed; which, and why, is in it
     ├── OperationAborted         the caller left the operation (seen on the gateway only)
     ├── DeadlineExceeded         also a TimeoutError
     ├── ConfigurationError       also a ValueError: options that contradict each other
@@ -24,8 +25,8 @@
     ├── ValueNotSupported        also a TypeError: a value that has no wire form
     └── ValueTooLarge            also a ValueError: more bytes than the receiver accepts
 
-The five questions an ``except`` asks: did I close it, did the link break, did the peer break the rules,
-did I, or did the remote code fail? Each has one class. A lost connection never looks like the end of a stream.
+The five questions an ``except`` asks: did I close it, did the link break, did the peer break the rules, did
+I, or did the remote code fail? Each has one class. A lost connection never looks like the end of a stream.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ __all__ = [
     "ConnectionLost",
     "DeadlineExceeded",
     "Forbidden",
+    "ItemFailed",
     "LocalProtocolError",
     "NotFound",
     "OperationAborted",
@@ -159,6 +161,20 @@ class RemoteFault(PynetworkError):
     def __str__(self) -> str:
         text = f"{self.type_name}: {self.message}" if self.message else self.type_name
         return f"{text}\n\nOn the gateway:\n{self.traceback.rstrip()}" if self.traceback else text
+
+
+class ItemFailed(PynetworkError):
+    """The call for one item of a ``map`` failed: ``index`` and ``item`` say which, ``__cause__`` why."""
+
+    def __init__(self, index: int, item: object, reason: BaseException) -> None:
+        super().__init__(f"item {index} ({_short(item)}) failed: {reason}")
+        self.index = index
+        self.item = item
+
+
+def _short(item: object) -> str:
+    text = repr(item)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 class OperationAborted(PynetworkError):

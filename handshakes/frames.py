@@ -10,9 +10,9 @@ A frame is a header of 12 bytes, a head and a body::
     8       4     body size   bytes
     12            head, then body
 
-Everything is little-endian. The head is small and describes the body; the body is the payload, which the parser never
-touches: a body that fits the receive buffer is handed on as a view of it, a larger one is received straight into
-memory of its own. No length is believed before it was checked against the limits.
+Everything is little-endian. The head is small and describes the body; the body is the payload, which the
+parser never touches: a body that fits the receive buffer is handed on as a view of it, a larger one is
+received straight into memory of its own. No length is believed before it was checked against the limits.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _KINDS = frozenset(int(kind) for kind in Kind)
 
 
 class Frame:
-    """One frame. ``shared`` says that ``body`` is a view of the receive buffer, good until more is received."""
+    """One frame. ``shared``: its ``body`` is a view of the receive buffer, good until more is received."""
 
     __slots__ = ("body", "flags", "head", "kind", "operation", "shared")
 
@@ -53,9 +53,10 @@ class Frame:
 class FrameParser:
     """Turns received bytes into frames, without copying the large ones.
 
-    The driver receives into ``buffer()``, reports the count with ``advance(count)`` and calls ``next_frame()`` until it
-    answers None. ``limit`` is the largest body accepted, in bytes; ``capacity`` the size of the receive buffer, which
-    also bounds what is held before the first large frame was announced and accepted.
+    The driver receives into ``buffer()``, reports the count with ``advance(count)`` and calls
+    ``next_frame()`` until it answers None. ``limit`` is the largest body accepted, in bytes; ``capacity`` the
+    size of the receive buffer, which also bounds what is held before the first large frame was announced and
+    accepted.
     """
 
     def __init__(self, *, limit: int, largest_head: int = LARGEST_HEAD, capacity: int = 64 * 1024) -> None:
@@ -132,7 +133,11 @@ class FrameParser:
 
     def recycle(self, body: Bytes) -> None:
         """Let the memory of a body that its user is done with receive the next large one."""
-        if isinstance(body, memoryview) and not body.readonly and (self._spare is None or len(body) > len(self._spare)):
+        if (
+            isinstance(body, memoryview)
+            and not body.readonly
+            and (self._spare is None or len(body) > len(self._spare))
+        ):
             self._spare = body
 
     def _begin_large(self, header: tuple[Any, ...], body_start: int) -> Frame | None:
@@ -172,9 +177,15 @@ class FrameParser:
 
     def _violation(self, kind: int, head_size: int, body_size: int) -> RemoteProtocolError:
         if kind not in _KINDS:
-            return RemoteProtocolError(f"{_guess(bytes(self._store[self._start : self._end]))} arrived in place of a frame")
-        size, most = (head_size, self.largest_head) if head_size > self.largest_head else (body_size, self.limit)
-        return RemoteProtocolError(f"a {Kind(kind).name} frame of {size} bytes was announced; at most {most} are accepted")
+            return RemoteProtocolError(
+                f"{_guess(bytes(self._store[self._start : self._end]))} arrived in place of a frame"
+            )
+        size, most = (
+            (head_size, self.largest_head) if head_size > self.largest_head else (body_size, self.limit)
+        )
+        return RemoteProtocolError(
+            f"a {Kind(kind).name} frame of {size} bytes was announced; at most {most} are accepted"
+        )
 
 
 def _guess(data: bytes) -> str:

@@ -1,14 +1,15 @@
 """Items of a stream, many in one frame.
 
-All items of a frame have one form (`handshakes.values`). The head says how many there are, how their idents and sizes
-are written, and carries what their values' heads have in common; columns of idents and sizes come first in
-the body, where they are needed, then the payloads one after the other::
+All items of a frame have one form (`handshakes.values`). The head says how many there are, how their idents
+and sizes are written, and carries what their values' heads have in common; columns of idents and sizes come
+first in the body, where they are needed, then the payloads one after the other::
 
-    head  count u32 · idents u8 (0 a range, 1 a column) · sizes u8 (0 all alike, 1 a column) · first ident i64 · size u32
+    head  count u32 · idents u8 (0 a range, 1 a column) · sizes u8 (0 all alike, 1 a column)
+          · first ident i64 · size u32,
           then the common head of the values (an array's dtype and shape)
     body  [idents i64 …] [sizes u32 …] payloads
 
-JSON payloads are written as one JSON array, so one call reads them all. A value in ``TREE`` form travels alone.
+JSON payloads are written as one JSON array, so one call reads them all. A ``TREE`` value travels alone.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-
-from handshakes.errors import RemoteProtocolError
+from handshakes.errors import LocalProtocolError, RemoteProtocolError, ValueNotSupported, ValueTooLarge
 from handshakes.messages import Bytes, Items, Registry
 from handshakes.values import ARRAY, JSON, RAW, TREE, decode, read_array_head
 
-__all__ = ["MOST_ITEMS", "read_items", "write_items"]
+__all__ = ["LARGEST_BODY", "MOST_ITEMS", "read_items", "write_items"]
 
 _HEAD = struct.Struct("<IBBqI")
 MOST_ITEMS = 65536
+LARGEST_BODY = 2**32 - 1
 _JOIN_BELOW = 2048
 
 
@@ -34,23 +35,33 @@ def write_items(
 ) -> tuple[bytes, list[Bytes], int]:
     """``(head, buffers, size of the body)`` of a frame with these encoded payloads of one form.
 
-    Small payloads are joined, large ones are passed on as they are.
+    Small payloads are joined, large ones are passed on as they are. Raises `LocalProtocolError` for a number
+    of items that no frame carries, `ValueNotSupported` for idents that are not integers of 64 bits, and
+    `ValueTooLarge`.
     """
     count = len(idents)
+    if not 0 < count == len(payloads) <= MOST_ITEMS:
+        raise LocalProtocolError(f"{count} idents and {len(payloads)} payloads make no frame of items")
     first = idents[0]
-    ranged = first + count - 1 == idents[-1] and list(idents) == list(range(first, first + count))
-    body: list[Bytes] = [] if ranged else [struct.pack(f"<{count}q", *idents)]
+    try:
+        ranged = first + count - 1 == idents[-1] and list(idents) == list(range(first, first + count))
+        column = struct.pack(f"<{1 if ranged else count}q", *(idents[:1] if ranged else idents))
+    except (struct.error, TypeError) as error:
+        raise ValueNotSupported(f"the ident of an item is an integer of 64 bits: {error}") from error
+    body: list[Bytes] = [] if ranged else [column]
     size = 0
     alike = True
     if form == JSON:
         body.append(b"[" + b",".join(payloads) + b"]")
     else:
         sizes = list(map(len, payloads))
-        size = sizes[0]
+        size, total = sizes[0], sum(sizes)
+        if total > LARGEST_BODY:
+            raise ValueTooLarge(f"items of {total} bytes are more than a frame can hold")
         alike = sizes.count(size) == count
         if not alike:
             body.append(struct.pack(f"<{count}I", *sizes))
-        if sum(sizes) < _JOIN_BELOW * count and count > 1:
+        if total < _JOIN_BELOW * count and count > 1:
             body.append(b"".join(payloads))
         else:
             body.extend(payloads)
@@ -59,7 +70,7 @@ def write_items(
 
 
 def read_items(form: int, head: bytes, body: Bytes, shared: bool, registry: Registry) -> Items:
-    """The items of a frame. Raises `RemoteProtocolError`, or `ValueNotSupported` as `handshakes.values.decode` does."""
+    """The items of a frame. Raises `RemoteProtocolError` and `ValueNotSupported` as `decode` does."""
     if len(head) < _HEAD.size:
         raise RemoteProtocolError("a frame of items came without its description")
     count, ident_column, size_column, first, size = _HEAD.unpack_from(head)
@@ -77,7 +88,14 @@ def read_items(form: int, head: bytes, body: Bytes, shared: bool, registry: Regi
 
 
 def _read_payloads(
-    form: int, head: bytes, body: Bytes, offset: int, count: int, sizes: int | tuple[int, ...], shared: bool, registry: Registry
+    form: int,
+    head: bytes,
+    body: Bytes,
+    offset: int,
+    count: int,
+    sizes: int | tuple[int, ...],
+    shared: bool,
+    registry: Registry,
 ) -> Sequence[Any]:
     if form == JSON:
         payloads = decode(JSON, b"", memoryview(body)[offset:])
@@ -93,7 +111,7 @@ def _read_payloads(
             if not sizes:
                 return [b""] * count
             return [data[start : start + sizes] for start in range(offset, len(data), sizes)]
-        return [data[start : start + size] for start, size in zip(_starts(offset, sizes), sizes)]
+        return [data[start : start + size] for start, size in zip(_starts(offset, sizes), sizes, strict=True)]
     if form == ARRAY and isinstance(sizes, int):
         memory = memoryview(body)[offset:]
         return read_array_head(head).rows(bytearray(memory) if shared else memory, count)

@@ -1,9 +1,10 @@
 """What the two sides of a pair say to each other, and the classes that users may put into values.
 
 Each message is one frame (see `handshakes.frames`); `handshakes.connection` says which may follow which.
-`Registry` holds the users' own classes: an instance travels as the class's registered name and its fields, and is
-built again on the other side from the class that is registered there under that name. Fields are matched by name, so
-a side that knows more of them fills its own defaults, and one that knows fewer passes over the rest.
+`Registry` holds the users' own classes: an instance travels as the class's registered name and its fields,
+and is built again on the other side from the class that is registered there under that name. Fields are
+matched by name, so a side that knows more of them fills its own defaults, and one that knows fewer passes
+over the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from handshakes.errors import ConfigurationError, ValueNotSupported
 
@@ -37,11 +38,11 @@ __all__ = [
     "registry",
 ]
 
-Bytes = Union[bytes, bytearray, memoryview]
+Bytes = bytes | bytearray | memoryview
 
 
 class Kind(enum.IntEnum):
-    """The first byte of every frame. TLS records start with 20 to 23 and HTTP with a letter: none is a kind."""
+    """The first byte of every frame. TLS starts with 20 to 23 and HTTP with a letter: none is a kind."""
 
     HELLO = 1
     PROOF = 2
@@ -72,7 +73,7 @@ class Rights(enum.Flag):
 
     @classmethod
     def of(cls, given: Rights | str) -> Rights:
-        """Rights from a flag or from words such as ``"call, read"``; `ConfigurationError` names an unknown word."""
+        """Rights from a flag or words like ``"call, read"``; `ConfigurationError` names an unknown word."""
         if isinstance(given, Rights):
             return given
         rights = cls.NONE
@@ -89,9 +90,10 @@ class Rights(enum.Flag):
 class Hello:
     """Either side's first message.
 
-    ``versions`` are the lowest and highest protocol version spoken, ``limit`` the largest frame body in bytes that
-    this side accepts, ``nonce`` 32 fresh random bytes, ``keyed`` whether this side has a key to prove, ``bound``
-    whether it knows the TLS certificate that the connection shows, ``agent`` a name for people and logs.
+    ``versions`` are the lowest and highest protocol version spoken, ``limit`` the largest frame body in bytes
+    that this side accepts, ``nonce`` 32 fresh random bytes, ``keyed`` whether this side has a key to prove,
+    ``bound`` whether it knows the TLS certificate that the connection shows, ``agent`` a name for people and
+    logs.
     """
 
     versions: tuple[int, int]
@@ -111,7 +113,7 @@ class Proof:
 
 @dataclass(slots=True)
 class Welcome:
-    """The gateway serves this pair: what the key grants, and the gateway's own proof (empty without a key)."""
+    """The gateway serves this pair: what the key grants, and its own proof (empty without a key)."""
 
     rights: Rights
     proof: bytes
@@ -132,7 +134,7 @@ class Goodbye:
 
 @dataclass(slots=True)
 class Open:
-    """A client opens an operation. ``problem`` is set in place of ``parameters`` that could not be decoded."""
+    """A client opens an operation. ``problem`` is set in place of parameters that could not be decoded."""
 
     operation: int
     verb: str
@@ -142,7 +144,7 @@ class Open:
 
 @dataclass(slots=True)
 class Message:
-    """A message within an operation, in the words of its service: a code, a small head and a body of raw bytes."""
+    """A message within an operation, in the words of its service: a code, a small head, a body of bytes."""
 
     code: int
     head: bytes
@@ -188,11 +190,12 @@ class Fault:
     traceback: str
 
 
-Event = Union[
-    Hello, Proof, Welcome, Refusal, Goodbye, Open, Message, Items, Credit, Abort, Result, Fault
-]
+Event = Hello | Proof | Welcome | Refusal | Goodbye | Open | Message | Items | Credit | Abort | Result | Fault
 
 AnyClass = TypeVar("AnyClass", bound=type)
+
+# What an instance of a class derived from these holds is more than its attributes.
+_CONTAINERS = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 
 
 @dataclass(slots=True)
@@ -206,24 +209,31 @@ class _Entry:
 
 
 class Registry:
-    """The classes whose instances may travel. Registering is for start-up; look-ups are safe from any thread."""
+    """The classes whose instances may travel. Register at start-up; look-ups are safe from any thread."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, _Entry] = {}
         self._by_class: dict[type, _Entry] = {}
 
     def register(self, cls: AnyClass, name: str | None = None) -> AnyClass:
-        """Let instances of ``cls`` travel, under ``name`` (default: the class's own name); usable as a decorator.
+        """Let instances of ``cls`` travel under ``name`` (default: the class's own); usable as a decorator.
 
-        ``cls`` is a dataclass, or a plain class that can be made without arguments and keeps its state in attributes;
-        attributes that start with an underscore stay at home. Raises `ConfigurationError` when the name is taken by
-        another class, or when a plain class needs arguments.
+        ``cls`` is a dataclass, or a plain class that can be made without arguments and keeps its state in
+        attributes; attributes that start with an underscore stay at home. Raises `ConfigurationError` when
+        the name is taken by another class, when a plain class needs arguments, or when ``cls`` derives from a
+        built-in value such as dict, whose content would stay behind.
         """
         name = name or cls.__name__
+        if issubclass(cls, _CONTAINERS):
+            raise ConfigurationError(
+                f"{cls.__name__} can't be registered: it derives from a built-in value; "
+                "keep that in an attribute"
+            )
         held = self._by_name.get(name)
         if held is not None and held.cls is not cls:
             raise ConfigurationError(
-                f"the name {name!r} is taken by {held.cls!r}; give another: register({cls.__name__}, name=...)"
+                f"the name {name!r} is taken by {held.cls!r}; give another: "
+                f"register({cls.__name__}, name=...)"
             )
         take, build = _dataclass_codec(cls) if dataclasses.is_dataclass(cls) else _plain_codec(cls)
         self._by_name[name] = self._by_class[cls] = _Entry(cls, name, take, build)
@@ -235,7 +245,7 @@ class Registry:
         return None if entry is None else (entry.name, entry.take(value))
 
     def build(self, name: str, fields: Mapping[str, Any]) -> object:
-        """An instance of the class registered as ``name``. Raises `ValueNotSupported` when it can't be built."""
+        """An instance of the class registered as ``name``. Raises `ValueNotSupported` when there is none."""
         entry = self._by_name.get(name)
         if entry is None:
             raise ValueNotSupported(
@@ -245,7 +255,9 @@ class Registry:
         try:
             return entry.build(fields)
         except Exception as error:
-            raise ValueNotSupported(f"an instance of {name!r} can't be built from its fields: {error}") from error
+            raise ValueNotSupported(
+                f"an instance of {name!r} can't be built from its fields: {error}"
+            ) from error
 
 
 def _dataclass_codec(
@@ -272,8 +284,8 @@ def _plain_codec(cls: Any) -> tuple[Callable[[Any], dict[str, Any]], Callable[[M
         vars(cls())
     except TypeError as error:
         raise ConfigurationError(
-            f"{cls.__name__} can't be registered: make it a dataclass, or give every argument of its constructor "
-            f"a default and keep its state in attributes ({error})"
+            f"{cls.__name__} can't be registered: make it a dataclass, or give every argument of its "
+            f"constructor a default and keep its state in attributes ({error})"
         ) from error
 
     def take(value: Any) -> dict[str, Any]:

@@ -10,19 +10,21 @@ form          values                                       arrives as
               NaN and infinities or registered classes in
 ============  ===========================================  =====================================
 
-A value is encoded to ``(form, head, buffers, size)``: a number, a small head that describes the buffers, and the
-buffers themselves, ``size`` bytes together, which are the caller's own memory where that is possible (so they must
-not change until they are sent). Tuples arrive as lists; what orjson writes natively beyond JSON (datetime, UUID,
-Enum) arrives in its JSON form; integers have at most 64 bits. NaN and the infinities, which JSON lacks, are kept.
+A value is encoded to ``(form, head, buffers, size)``: a number, a small head that describes the buffers, and
+the buffers themselves, ``size`` bytes together, which are the caller's own memory where that is possible (so
+they must not change until they are sent). Tuples arrive as lists; what orjson writes natively beyond JSON
+(datetime, UUID, Enum) arrives in its JSON form; integers have at most 64 bits. NaN and the infinities, which
+JSON lacks, are kept.
 """
 
 from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Union
+from typing import Any
 
 import numpy
 import orjson
@@ -33,7 +35,7 @@ from handshakes.messages import registry as default_registry
 
 __all__ = ["Encoded", "Form", "array_head", "array_memory", "decode", "encode", "read_array_head"]
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 Encoded = tuple[int, bytes, list[Buffer], int]
 Array = numpy.ndarray[Any, Any]
 
@@ -52,10 +54,15 @@ RAW, JSON, ARRAY, TREE = (int(form) for form in Form)
 # Dataclasses go to the hook, so that only registered ones travel and they come back as what they were.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS
 _MOST_DIMENSIONS = 64
+# Types that are the same on every machine (a long double is not), and that have a size (of nothing there
+# may be any number).
+_PORTABLE = re.compile(
+    r"[|<>](b1|[iu][1248]|f[248]|c8|c16|[mM]8(\[[0-9]*[A-Za-z]+\])?|[SUV][1-9][0-9]{0,9})", re.ASCII
+).fullmatch
 
 
 def encode(value: object, registry: Registry = default_registry) -> Encoded:
-    """``value`` as ``(form, head, buffers, size in bytes)``. Raises `ValueNotSupported` for what has no form."""
+    """``value`` as ``(form, head, buffers, size in bytes)``. Raises `ValueNotSupported` when it has none."""
     kind = type(value)
     if kind is bytes:
         return RAW, b"", [value], len(value)  # type: ignore[list-item, arg-type]
@@ -80,9 +87,9 @@ def decode(
 ) -> Any:
     """The value of an encoded form whose buffers were joined to ``body``.
 
-    ``shared`` says that ``body`` will be overwritten soon: an array is then copied out of it, else it is a view on
-    it, writable when ``body`` is. Raises `RemoteProtocolError` for malformed bytes and `ValueNotSupported` for an
-    instance whose class is not registered here.
+    ``shared`` says that ``body`` will be overwritten soon: an array is then copied out of it, else it is a
+    view on it, writable when ``body`` is. Raises `RemoteProtocolError` for malformed bytes and
+    `ValueNotSupported` for an instance whose class is not registered here.
     """
     try:
         if form == JSON:
@@ -108,7 +115,7 @@ def _encode_array(array: Array) -> Encoded:
 
 
 def array_head(array: Array) -> bytes:
-    """dtype, shape and memory order of ``array`` as JSON. Raises `ValueNotSupported` for dtypes with no wire form."""
+    """dtype, shape and memory order of ``array`` as JSON. Raises `ValueNotSupported` when it has no form."""
     if isinstance(array, numpy.ma.MaskedArray):
         raise ValueNotSupported("a masked array would lose its mask; send array.data and array.mask")
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
@@ -119,16 +126,20 @@ def array_head(array: Array) -> bytes:
 def _head(dtype: numpy.dtype[Any], shape: tuple[int, ...], fortran: bool) -> bytes:
     try:
         description = None if dtype.hasobject else numpy.lib.format.dtype_to_descr(dtype)
-        faithful = description is not None and numpy.lib.format.descr_to_dtype(description) == dtype
-    except (TypeError, ValueError):
+        head = orjson.dumps([description, shape, "F" if fortran else "C"])
+        faithful = read_array_head(head).dtype == dtype
+    except (TypeError, ValueError, RemoteProtocolError):
         faithful = False
     if not faithful:
-        raise ValueNotSupported(f"an array of dtype {dtype} has no wire form; convert it to plain numbers or bytes")
-    return orjson.dumps([description, shape, "F" if fortran else "C"])
+        raise ValueNotSupported(
+            f"an array of dtype {dtype} has no wire form; convert it to plain numbers or bytes"
+        )
+    return head
 
 
 def array_memory(array: Array) -> memoryview:
     """The bytes of ``array`` in its memory order: its own memory, or a copy where that is not contiguous."""
+    array = numpy.asarray(array)  # subclasses give reshape a meaning of their own
     if not array.flags.forc:
         array = numpy.ascontiguousarray(array)
     elif not array.flags.c_contiguous:
@@ -148,19 +159,23 @@ class _ArrayReader:
     def __call__(self, body: Buffer) -> Array:
         if len(body) != self.size:
             raise RemoteProtocolError(f"an array of {self.size} bytes came with {len(body)}")
-        return numpy.ndarray(self.shape, self.dtype, body, order=self.order)
+        return self._lay(self.shape, body)
 
     def rows(self, body: Buffer, count: int) -> Sequence[Array]:
         """``count`` arrays that lie one after the other in ``body``, as views on it."""
         if len(body) != self.size * count:
             raise RemoteProtocolError(f"{count} arrays of {self.size} bytes came with {len(body)}")
-        if self.order == "C":
-            return list(numpy.ndarray((count, *self.shape), self.dtype, body)) if self.shape else self._each(body, count)
-        return self._each(body, count)
-
-    def _each(self, body: Buffer, count: int) -> list[Array]:
+        if self.order == "C" and 0 < len(self.shape) < _MOST_DIMENSIONS:
+            return list(self._lay((count, *self.shape), body))
         view = memoryview(body)
         return [self(view[index * self.size : (index + 1) * self.size]) for index in range(count)]
+
+    def _lay(self, shape: tuple[int, ...], body: Buffer) -> Array:
+        try:
+            return numpy.ndarray(shape, self.dtype, body, order=self.order)
+        except ValueError as error:
+            # More dimensions than this numpy knows, or an empty array with extents beyond all memory.
+            raise RemoteProtocolError(f"an array came in a shape that can't be made: {error}") from error
 
 
 @lru_cache(maxsize=256)
@@ -172,7 +187,8 @@ def read_array_head(head: bytes) -> _ArrayReader:
         shape = tuple(shape)
         well_formed = (
             order in ("C", "F")
-            and not dtype.hasobject
+            and dtype.itemsize > 0
+            and dtype.subdtype is None
             and len(shape) <= _MOST_DIMENSIONS
             and all(type(extent) is int and 0 <= extent < 2**63 for extent in shape)
         )
@@ -186,9 +202,11 @@ def read_array_head(head: bytes) -> _ArrayReader:
 def _as_description(parsed: Any) -> Any:
     """A dtype description from JSON, with the tuples back that numpy wants for fields and sub-arrays.
 
-    A list of lists is a structure of fields; a list whose first element is no list is one field or one sub-array.
+    A list of lists is a structure of fields; a list whose first element is no list is a sub-array.
     """
     if isinstance(parsed, str):
+        if not _PORTABLE(parsed):
+            raise ValueError(f"{parsed[:40]!r} is no type of elements that may travel")
         return parsed
     if parsed and all(isinstance(each, list) for each in parsed):
         return [_as_field(field) for field in parsed]
@@ -214,6 +232,9 @@ _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 def _guarded(value: Any) -> Any:
     """``value`` itself, or a copy in which every NaN and infinity is a `_NonFinite`."""
+    if isinstance(value, enum.Enum):
+        guarded = _guarded(value.value)
+        return value if guarded is value.value else guarded
     if isinstance(value, float):
         return value if math.isfinite(value) else _NonFinite(value)
     if isinstance(value, dict):
@@ -231,13 +252,14 @@ def _same(one: object, other: object) -> bool:
 
 def _flat(value: bytes | bytearray | memoryview) -> memoryview:
     memory = memoryview(value)
-    return memory.cast("B") if memory.c_contiguous else memoryview(memory.tobytes())
+    # A view with an extent of 0 is contiguous, and yet can't be cast.
+    return memory.cast("B") if memory.c_contiguous and memory.nbytes else memoryview(memory.tobytes())
 
 
 class _TreeWriter:
     """JSON text in which ``{MARK: ...}`` stands for what JSON has no word for, and the parts it points to.
 
-    The mark is a key that occurs nowhere else in the text: when the value happens to use it, the next is tried.
+    The mark is a key that occurs nowhere else in the text: when the value uses it, the next is tried.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -269,7 +291,7 @@ class _TreeWriter:
 
     def _hook(self, value: Any) -> Any:
         if isinstance(value, _NonFinite):
-            return self._marked("nan" if value != value else "inf" if value > 0 else "-inf")
+            return self._marked("nan" if math.isnan(value) else "inf" if value > 0 else "-inf")
         if isinstance(value, numpy.generic) and not value.dtype.hasobject and value.dtype.kind in "biuf":
             return _guarded(value.item())
         if isinstance(value, numpy.ndarray):
@@ -329,8 +351,10 @@ def _grown(node: Any, mark: str, parts: list[Any], registry: Registry) -> Any:
             return parts[content]
         if type(content) is str and content in _NON_FINITE:
             return _NON_FINITE[content]
-        if isinstance(content, list) and len(content) == 2 and isinstance(content[1], dict):
+        if isinstance(content, list) and list(map(type, content)) == [str, dict]:
             name, fields = content
-            return registry.build(name, {key: _grown(each, mark, parts, registry) for key, each in fields.items()})
+            return registry.build(
+                name, {key: _grown(each, mark, parts, registry) for key, each in fields.items()}
+            )
         raise RemoteProtocolError("a value arrived with a mark that means nothing")
     return {name: _grown(each, mark, parts, registry) for name, each in node.items()}

@@ -1,0 +1,391 @@
+"""The caller's end of one pair."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from handshakes.errors import (
+    Busy,
+    Closed,
+    ConnectionLost,
+    DeadlineExceeded,
+    OperationAborted,
+    PynetworkError,
+    RemoteFault,
+    RemoteProtocolError,
+    refusal,
+)
+from handshakes.messages import Bytes, Event, Fault, Items, Message, Result, Rights
+from pynetwork.link import Link, Operation
+from pynetwork.transport import Deadline
+
+__all__ = ["CREDIT_ITEMS", "CREDIT_SIZE", "CallerOperation", "Client", "RemoteStream"]
+
+CREDIT_ITEMS = 65536
+"""Items of a stream that may be on their way to a caller."""
+CREDIT_SIZE = 2 * 1024 * 1024
+"""Bytes of them (one item may exceed it)."""
+
+_DEFAULT: Any = object()
+
+
+def raise_fault(fault: Fault) -> None:
+    """Raise what ended an operation."""
+    if fault.status == 0:
+        raise RemoteFault(fault.type_name, fault.message, fault.traceback)
+    if fault.status == 499:
+        raise OperationAborted(fault.message)
+    raise refusal(fault.status, fault.message)
+
+
+class CallerOperation(Operation):
+    """A running operation, on the caller's side. Leaving its ``with`` block before its end aborts it."""
+
+    def __init__(self, client: Client, verb: str, parameters: tuple[Any, ...]) -> None:
+        super().__init__(client.link)
+        self._client = client
+        self._value: Any = None
+        self.ended = False
+        client.begin(verb, parameters)
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """The next message, or None when the operation has ended with its result.
+
+        Raises the `RemoteFault` or `Refused` that ended it, `ConnectionLost`, or `DeadlineExceeded` (it still runs then).
+        """
+        event = None if self.ended else self.next_event(timeout)
+        if event is None or type(event) is Message:
+            return event
+        raise RemoteProtocolError(f"{type(event).__name__} is no part of this operation")
+
+    def next_event(self, timeout: float | None = None) -> Event | None:
+        """The next event; None when the operation has ended with its result."""
+        try:
+            event = self._link.next_event(timeout)
+        except DeadlineExceeded:
+            raise
+        except BaseException as error:
+            self._end()
+            self._client.lose(error)
+            raise
+        if type(event) is Result:
+            self._end()
+            self._value = event.value
+            return None
+        if type(event) is Fault:
+            self._end()
+            raise_fault(event)
+        if type(event) not in (Items, Message):
+            self._end()
+            lost = ConnectionLost(f"{self.peer} ended the pair in the middle of an operation")
+            self._client.lose(lost)
+            raise lost
+        return event
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end and answer the result. Raises as ``receive``."""
+        if not self.ended:
+            message = self.receive(timeout)
+            if message is not None:
+                raise RemoteProtocolError("a message arrived in place of a result")
+        return self._value
+
+    def abort(self) -> None:
+        """Tell the gateway to stop. The client may begin another operation at once."""
+        if not self.ended:
+            self._end()
+            try:
+                self._link.send(self._link.connection.abort())
+            except PynetworkError as error:
+                self._client.lose(error)
+
+    def _end(self) -> None:
+        self.ended = True
+        self._client.release()
+
+    def __enter__(self) -> CallerOperation:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.abort()
+
+
+class Client:
+    """The caller's end of one pair; made by `Controller.get_client`.
+
+    One operation runs at a time: a second one, from this or another thread, raises `Busy`. ``timeout`` is how many seconds
+    a call may take unless it says otherwise; None waits as long as the gateway is alive. After a `DeadlineExceeded`
+    the client is as usable as before: the gateway is told to stop, and what it still sends for that is dropped. After a
+    `ConnectionLost` the client is done for: get another.
+    """
+
+    def __init__(self, link: Link, timeout: float | None = 10.0) -> None:
+        self.link = link
+        self.timeout = timeout
+        self._turn = threading.Lock()
+        self._running = ""
+        self._closed = False
+        self._lost: BaseException | None = None
+
+    @property
+    def peer(self) -> str:
+        """The gateway's address."""
+        return self.link.peer
+
+    @property
+    def rights(self) -> Rights:
+        """What this client's key grants."""
+        return self.link.connection.rights
+
+    @property
+    def usable(self) -> bool:
+        """Whether neither side has ended the pair, as far as is known."""
+        return not self._closed and self._lost is None
+
+    # Operations
+
+    def open(self, verb: str, *parameters: Any) -> CallerOperation:
+        """Begin an operation of any service; see `pynetwork.service`."""
+        return CallerOperation(self, verb, parameters)
+
+    def begin(self, verb: str, parameters: tuple[Any, ...], further: Callable[[], list[Bytes]] | None = None) -> None:
+        """Take the turn and send the opening; ``further`` gives what is to leave with it."""
+        if not self._turn.acquire(blocking=False):
+            raise Busy(f"this client still runs {self._running}; let it end, or take another client for {verb!r}")
+        try:
+            if not self.usable:
+                self._explain()
+            self._running = repr(verb)
+            buffers = self.link.connection.open(verb, parameters)
+            if further is not None:
+                buffers += further()
+            self.say(buffers)
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def say(self, buffers: list[Bytes]) -> None:
+        """Send these buffers of the running operation."""
+        try:
+            self.link.send(buffers)
+        except BaseException as error:
+            # Some of the bytes may have left: nobody could tell where the next message begins.
+            self.lose(error)
+            raise
+
+    def _explain(self) -> None:
+        if self._closed:
+            raise Closed("this client is closed")
+        raise ConnectionLost(f"this client's connection was lost before: {self._lost}") from self._lost
+
+    def release(self) -> None:
+        """An operation has ended; the next may begin."""
+        self._turn.release()
+
+    def lose(self, error: BaseException) -> None:
+        """The pair can't be used any more, because of ``error``."""
+        if self._lost is None:
+            self._lost = error
+            self.link.stream.close()
+
+    def request(self, verb: str, *parameters: Any, timeout: float | None = _DEFAULT) -> Any:
+        """An operation without messages of its own: open it and wait for its result."""
+        operation = CallerOperation(self, verb, parameters)
+        try:
+            return operation.result(self.timeout if timeout is _DEFAULT else timeout)
+        except DeadlineExceeded as error:
+            operation.abort()
+            raise DeadlineExceeded(f"{verb!r} was not answered by {self.peer} in time") from error
+        except BaseException:
+            operation.abort()
+            raise
+
+    # What people use
+
+    def ping(self, message: Any = None) -> float:
+        """The seconds that ``message`` takes to the gateway's handler and back."""
+        began = time.perf_counter()
+        self.request("ping", message)
+        return time.perf_counter() - began
+
+    def call(self, name: str, /, *arguments: Any, timeout: float | None = _DEFAULT, **keywords: Any) -> Any:
+        """Run the function ``name`` on the gateway and answer what it returned.
+
+        Raises `NotFound`, `BadRequest` (arguments that do not fit), `RemoteFault` (the function raised),
+        `DeadlineExceeded` after ``timeout`` seconds (the function itself can't be interrupted), `ConnectionLost`.
+        """
+        return self.request("call", name, arguments, keywords, timeout=timeout)
+
+    def send(
+        self, name: str, buffer: Any, /, *arguments: Any, timeout: float | None = _DEFAULT, **keywords: Any
+    ) -> int:
+        """Run the function ``name`` with ``buffer`` among its keyword arguments; answers its int. Raises as ``call``."""
+        result: int = self.request("send", name, buffer, arguments, keywords, timeout=timeout)
+        return result
+
+    def stream(
+        self,
+        name: str,
+        /,
+        *arguments: Any,
+        timeout: float | None = None,
+        callback: Callable[[int, Any], object] | None = None,
+        eos_callback: Callable[[], object] | None = None,
+        **keywords: Any,
+    ) -> RemoteStream:
+        """The items ``(ident, payload)`` of the generator ``name``, as an iterator.
+
+        ``timeout`` bounds the wait for each next item in seconds (default: as long as the gateway is alive). Leaving
+        the loop early, or closing the iterator, ends the generator on the gateway. With ``callback`` the stream is
+        run here and now: ``callback(ident, payload)`` for every item until it answers False, then, when the stream ended by
+        itself, ``eos_callback()``. Raises as ``call``; an exception of the generator arrives after the items before it.
+        """
+        return self.start_stream(name, arguments, keywords, None, timeout, callback, eos_callback)
+
+    def start_stream(
+        self,
+        name: str,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        share: list[int] | None,
+        timeout: float | None = None,
+        callback: Callable[[int, Any], object] | None = None,
+        eos_callback: Callable[[], object] | None = None,
+    ) -> RemoteStream:
+        """As ``stream``; ``share`` is ``[lane, lanes]`` for generators that divide their work within a swarm."""
+        stream = RemoteStream(self, (name, arguments, keywords, share), timeout)
+        if callback is not None:
+            with stream:
+                for ident, payload in stream:
+                    if callback(ident, payload) is False:
+                        return stream
+                if eos_callback is not None:
+                    eos_callback()
+        return stream
+
+    def subroutines(self) -> list[dict[str, str]]:
+        """Name, kind, signature and documentation of everything the gateway offers."""
+        answer: list[dict[str, str]] = self.request("subroutines")
+        return answer
+
+    def stats(self) -> dict[str, Any]:
+        """The gateway's figures and its machine's; needs the right ``stats``."""
+        answer: dict[str, Any] = self.request("stats")
+        return answer
+
+    def close(self) -> None:
+        """End the pair, whatever runs. When this returns the gateway's handler is free for somebody else."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._lost is None:
+            self._leave()
+        self.link.stream.close()
+
+    def _leave(self) -> None:
+        """Say goodbye, and wait a moment for the gateway to end the connection: then its handler is free."""
+        try:
+            self.link.stream.send(self.link.connection.goodbye(), 0.5)
+            patience = Deadline(1.0)
+            spill = memoryview(bytearray(65536))
+            while self.link.stream.receive_into(spill, patience.remaining()):
+                pass
+        except PynetworkError:
+            # It is gone or busy; closing the socket is then all there is to do.
+            pass
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class RemoteStream:
+    """The items of a remote generator. An iterator; ``close()`` or the end of a ``with`` block leaves it early.
+
+    Iterating with ``for`` is the fastest way. ``ended`` tells whether the generator came to its own end.
+    """
+
+    def __init__(self, client: Client, parameters: tuple[Any, ...], timeout: float | None) -> None:
+        self._operation = _StreamOperation(client, parameters)
+        self._frames = _frames(self._operation, timeout)
+        # Started now, so that its ``finally`` runs even if nobody ever iterates.
+        next(self._frames)
+        self._items = _items(self._frames)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the generator on the gateway has come to its own end."""
+        return self._operation.completed
+
+    def frames(self) -> Iterator[Items]:
+        """The same items as they came, many together."""
+        return self._frames
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        return self._items
+
+    def __next__(self) -> tuple[int, Any]:
+        return next(self._items)
+
+    def close(self) -> None:
+        """Leave the stream: the generator on the gateway is closed."""
+        self._items.close()
+        self._frames.close()
+
+    def __enter__(self) -> RemoteStream:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class _StreamOperation(CallerOperation):
+    """A stream's operation: its opening carries the first credit."""
+
+    completed = False
+
+    def __init__(self, client: Client, parameters: tuple[Any, ...]) -> None:
+        Operation.__init__(self, client.link)
+        self._client = client
+        self._value = None
+        self.ended = False
+        client.begin("stream", parameters, lambda: self._link.connection.credit(CREDIT_ITEMS, CREDIT_SIZE))
+
+    def grant(self, items: int, size: int) -> None:
+        """Allow the gateway so much more."""
+        self._client.say(self._link.connection.credit(items, size))
+
+
+def _frames(operation: _StreamOperation, timeout: float | None) -> Generator[Any, None, None]:
+    """Frames of items; what was consumed is granted again when the consumer asks for more."""
+    consumed_items = consumed_size = 0
+    try:
+        yield None
+        while True:
+            event = operation.next_event(timeout)
+            if event is None:
+                operation.completed = True
+                return
+            if type(event) is not Items:
+                raise RemoteProtocolError("a stream brought something that is no item")
+            yield event
+            consumed_items += len(event.idents)
+            consumed_size += event.size
+            if consumed_items >= CREDIT_ITEMS // 2 or consumed_size >= CREDIT_SIZE // 2:
+                operation.grant(consumed_items, consumed_size)
+                consumed_items = consumed_size = 0
+    finally:
+        operation.abort()
+
+
+def _items(frames: Generator[Items, None, None]) -> Generator[tuple[int, Any], None, None]:
+    try:
+        for frame in frames:
+            yield from zip(frame.idents, frame.payloads, strict=True)
+    finally:
+        frames.close()

@@ -1,0 +1,122 @@
+"""The caller's side: knows one gateway's address and credentials, and dials clients."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import ssl
+import sys
+import time
+from pathlib import Path
+
+from handshakes.auth import NONCE_SIZE, derive_key
+from handshakes.connection import LIMIT, Connection, Role
+from handshakes.errors import PoolFull, RemoteProtocolError
+from handshakes.messages import Registry, Welcome
+from handshakes.messages import registry as default_registry
+from pynetwork._version import __version__
+from pynetwork.client import Client
+from pynetwork.link import Link
+from pynetwork.swarm import Swarm
+from pynetwork.transport import TLS, Deadline, Stream, backoff, connect
+
+__all__ = ["Controller"]
+
+
+class Controller:
+    """Dials the gateway at ``host``:``port``.
+
+    - ``download_dir``: where downloads go unless told otherwise.
+    - ``key``: the key to prove; the gateway must prove that it knows it too.
+    - ``tls``: a `TLS` or an `ssl.SSLContext` for clients.
+    - ``timeout``: seconds that connecting may take, and each call of the clients unless told otherwise.
+    - ``verbose``: say on stderr what happens.
+    - ``limit``: the largest message accepted, in bytes.
+
+    It holds no connection itself, and may be used from many threads.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 1857,
+        download_dir: str | os.PathLike[str] = "Downloads",
+        key: str | bytes | None = None,
+        tls: TLS | ssl.SSLContext | None = None,
+        timeout: float | None = 10.0,
+        verbose: bool = False,
+        *,
+        limit: int = LIMIT,
+        registry: Registry = default_registry,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.download_dir = Path(download_dir)
+        self.timeout = timeout
+        self.verbose = verbose
+        self._key = None if key is None else derive_key(key)
+        self._tls = tls.client_context() if isinstance(tls, TLS) and tls.fingerprint is None else tls
+        self._limit = limit
+        self._registry = registry
+
+    def get_client(self, wait: float | None = None) -> Client:
+        """A new pair.
+
+        Raises `PoolFull` when every handler of the gateway is taken, with ``wait`` only after trying for so many
+        seconds; `AuthenticationFailed`, `ConnectionLost` or `DeadlineExceeded` when there is no gateway to be had.
+        """
+        deadline = Deadline(wait or 0)
+        pauses = backoff()
+        while True:
+            try:
+                return self._dial()
+            except PoolFull:
+                remaining = deadline.remaining() or 0
+                if not remaining:
+                    raise
+                time.sleep(min(next(pauses), remaining))
+
+    def get_swarm(self, count: int, wait: float | None = None) -> Swarm:
+        """``count`` pairs, dialled in parallel; all or none. Raises as ``get_client``."""
+        return Swarm(lambda: self.get_client(wait), count, self.download_dir)
+
+    def stop_gateway(self) -> None:
+        """Stop the gateway. Raises `Forbidden` unless this controller's key grants the right ``stop``."""
+        with self.get_client() as client:
+            client.request("stop")
+        self._say("the gateway stops")
+
+    def _dial(self) -> Client:
+        deadline = Deadline(self.timeout)
+        stream = connect(self.host, self.port, timeout=self.timeout, tls=self._tls)
+        try:
+            client = self.join(stream, deadline)
+        except BaseException:
+            stream.close()
+            raise
+        self._say(f"connected to {client.link.connection.peer_agent} at {stream.peer}")
+        return client
+
+    def join(self, stream: Stream, deadline: Deadline | None = None) -> Client:
+        """A client over a stream that leads to a gateway already. Raises as ``get_client``."""
+        deadline = deadline or Deadline(self.timeout)
+        connection = Connection(
+            Role.CLIENT,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+            key=self._key,
+            limit=self._limit,
+            certificate=stream.certificate,
+            agent=f"pynetwork {__version__}",
+            registry=self._registry,
+        )
+        link = Link(stream, connection)
+        link.send(connection.start(), deadline.remaining())
+        event = link.next_event(deadline.remaining())
+        if type(event) is not Welcome:
+            raise RemoteProtocolError(f"{type(event).__name__} arrived in the handshake")
+        return Client(link, self.timeout)
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            print(f"pynetwork: {text}", file=sys.stderr, flush=True)
+

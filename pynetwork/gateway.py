@@ -1,0 +1,310 @@
+"""The server on the device: listens, proves callers, and gives each a handler of its pool."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import secrets
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import psutil
+
+from handshakes.auth import NONCE_SIZE, derive_key
+from handshakes.connection import LIMIT, Connection, Role
+from handshakes.errors import ConfigurationError, LocalProtocolError
+from handshakes.messages import Registry, Rights
+from handshakes.messages import registry as default_registry
+from pynetwork._version import __version__
+from pynetwork.admission import Admission
+from pynetwork.handler import Pool
+from pynetwork.service import ServedOperation, Service, Verb
+from pynetwork.sharing import FileService
+from pynetwork.subroutines import SubroutineService
+from pynetwork.transport import TLS, listen
+
+__all__ = ["Gateway"]
+
+logger = logging.getLogger("pynetwork.gateway")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Keys = str | bytes | Mapping[str | bytes, Rights | str]
+
+
+class Gateway:
+    """Serves subroutines and shared folders to controllers.
+
+    - ``port``: 0 takes any that is free; ``gateway.port`` tells which, once started.
+    - ``host``: an address, or None for all of them; without ``key`` and ``tls`` it is the loopback only.
+    - ``max_poolsize``: how many pairs are served at a time.
+    - ``download_dir``: the folder below which callers' uploads go.
+    - ``share``: folders that callers may read, by name, or a list of folders that are shared under their own paths.
+    - ``key``: a key that callers must prove to know, or several, each with its rights: ``{"k1": "call, stream"}``.
+    - ``tls``: a `TLS` or an `ssl.SSLContext` for servers.
+    - ``rights``: what callers may do where ``key`` does not say it; stopping the gateway is not among the default.
+    - ``limit``: the largest message accepted, in bytes.
+
+    Raises `ConfigurationError` for options that contradict each other. Use it as a context manager, or call ``start``
+    and ``stop``. A gateway starts once.
+    """
+
+    def __init__(
+        self,
+        port: int = 1857,
+        host: str | None = None,
+        max_poolsize: int = 5,
+        download_dir: str | os.PathLike[str] = "Downloads",
+        share: Mapping[str, str | os.PathLike[str]] | Sequence[str | os.PathLike[str]] | None = None,
+        key: Keys | None = None,
+        tls: TLS | ssl.SSLContext | None = None,
+        name: str | None = None,
+        *,
+        rights: Rights | str = Rights.DEFAULT,
+        limit: int = LIMIT,
+        registry: Registry = default_registry,
+    ) -> None:
+        if max_poolsize < 1:
+            raise ConfigurationError(f"max_poolsize={max_poolsize} would serve nobody; it must be at least 1")
+        self.name = name or socket.gethostname()
+        self.max_poolsize = max_poolsize
+        self.download_dir = Path(download_dir)
+        self._rights = Rights.of(rights)
+        self._keys = _derived(key, self._rights)
+        self._context = tls.server_context() if isinstance(tls, TLS) else tls
+        self._certificate = tls.certificate_hash() if isinstance(tls, TLS) else b""
+        self._hosts = _addresses(host, protected=bool(self._keys) or tls is not None)
+        self._wanted_port = port
+        self._limit = limit
+        self._registry = registry
+        self._verbs: dict[str, Verb] = {
+            "ping": Verb(lambda _operation, message: message),
+            "stats": Verb(lambda _operation: self.stats(), Rights.STATS),
+            "stop": Verb(self._stop_from_afar, Rights.STOP),
+        }
+        self._services: dict[str, Service] = {}
+        self._subroutines = SubroutineService()
+        self.add_service("subroutines", self._subroutines)
+        self.add_service("files", FileService(_shares(share), self.download_dir))
+        self._pool = Pool(max_poolsize, self._verbs, self.name)
+        self._admission: Admission | None = None
+        self._port: int | None = None
+        self._began = time.monotonic()
+        self._stopped = threading.Event()
+        self._stop_asked = threading.Event()
+        self._stop_lock = threading.Lock()
+
+    # What it offers
+
+    def add_subroutine(self, name: str, function: Callable[..., Any]) -> None:
+        """Offer ``function`` under ``name``; a generator function is a stream. Allowed while the gateway runs."""
+        self._subroutines.add(name, function)
+
+    def remove_subroutine(self, name: str) -> None:
+        """Offer it no longer; what runs goes on. Raises `NotFound`."""
+        self._subroutines.remove(name)
+
+    @overload
+    def subroutine(self, name: Function) -> Function: ...
+    @overload
+    def subroutine(self, name: str | None = None) -> Callable[[Function], Function]: ...
+    def subroutine(self, name: Any = None) -> Any:
+        """Decorator: ``@gateway.subroutine`` or ``@gateway.subroutine("name")``."""
+        if callable(name):
+            self.add_subroutine(name.__name__, name)
+            return name
+
+        def register(function: Function) -> Function:
+            self.add_subroutine(name or function.__name__, function)
+            return function
+
+        return register
+
+    def add_service(self, name: str, service: Service) -> None:
+        """Mount a service: its verbs are answered from now on. Raises `ConfigurationError` for a verb that is taken."""
+        verbs = service.verbs
+        taken = sorted(set(verbs) & set(self._verbs))
+        if taken:
+            raise ConfigurationError(f"service {name!r} brings {taken[0]!r}, which this gateway answers already")
+        self._services[name] = service
+        self._verbs.update(verbs)
+
+    # Its life
+
+    @property
+    def port(self) -> int:
+        """The port it listens on. Before ``start``, the one it was given."""
+        return self._wanted_port if self._port is None else self._port
+
+    def start(self, blocking: bool = False) -> Gateway:
+        """Listen and serve. With ``blocking``, return when the gateway has stopped: by ``stop``, Ctrl-C or SIGTERM.
+
+        Raises `ConfigurationError` when the port can't be had.
+        """
+        if self._admission is not None:
+            raise LocalProtocolError("this gateway was started before; make a new one")
+        listeners = listen(self._hosts, self._wanted_port)
+        self._port = listeners[0].getsockname()[1]
+        self._admission = Admission(
+            listeners,
+            self._make_connection,
+            self._pool.serve,
+            name=self.name,
+            context=self._context,
+            certificate=self._certificate,
+        )
+        self._admission.start()
+        reach = "" if self._keys or self._context else " (this machine only: give key= or tls= to be reachable from others)"
+        logger.info("gateway %r listens on %s port %d%s", self.name, ", ".join(self._hosts), self._port, reach)
+        if blocking:
+            self._wait()
+        return self
+
+    def stop(self, drain: float = 5.0) -> None:
+        """Accept nobody more, let running operations end for ``drain`` seconds, then end every pair.
+
+        When it returns the port is free. A subroutine that is blocked then keeps its thread until it returns; its
+        caller has seen a `ConnectionLost`. Stopping twice is fine.
+        """
+        with self._stop_lock:
+            if not self._stopped.is_set():
+                if self._admission is not None:
+                    self._admission.stop()
+                self._pool.stop(drain)
+                for service in self._services.values():
+                    service.close()
+                logger.info("gateway %r has stopped", self.name)
+            self._stopped.set()
+            self._stop_asked.set()
+
+    def __enter__(self) -> Gateway:
+        return self.start() if self._admission is None else self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def _wait(self) -> None:
+        with _on_sigterm(self._stop_asked.set):
+            try:
+                # In slices, as some systems do not wake a waiting main thread for a signal.
+                while not self._stop_asked.wait(0.2):
+                    pass
+            except KeyboardInterrupt:
+                pass
+            finally:
+                self.stop(drain=0.3)
+
+    def _stop_from_afar(self, operation: ServedOperation) -> bool:
+        logger.info("%s asked this gateway to stop", operation.peer)
+        threading.Thread(target=self.stop, args=(1.0,), name=f"{self.name} stop", daemon=True).start()
+        return True
+
+    def _make_connection(self) -> Connection:
+        return Connection(
+            Role.GATEWAY,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+            keys=self._keys,
+            rights=self._rights,
+            limit=self._limit,
+            certificate=self._certificate,
+            agent=f"pynetwork {__version__} {self.name}",
+            registry=self._registry,
+        )
+
+    # What it knows of itself
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the gateway (since its start) and of its machine, as JSON values. Sizes are in bytes."""
+        total = self._pool.counters()
+        process = psutil.Process()
+        memory = psutil.virtual_memory()
+        handlers = [handler.describe() for handler in self._pool.handlers()]
+        return {
+            "name": self.name,
+            "version": __version__,
+            "seconds": time.monotonic() - self._began,
+            "max_poolsize": self.max_poolsize,
+            "handlers": handlers,
+            "waiting": self._admission.waiting if self._admission else 0,
+            "connections": total.connections,
+            "operations": total.operations,
+            "errors": total.errors,
+            "received": total.received,
+            "sent": total.sent,
+            "process": {
+                "memory": process.memory_info().rss,
+                "cpu_seconds": sum(process.cpu_times()[:2]),
+                "threads": process.num_threads(),
+            },
+            "machine": {
+                "cpus": psutil.cpu_count(),
+                "cpu_percent": psutil.cpu_percent(),
+                "load": list(psutil.getloadavg()),
+                "memory_total": memory.total,
+                "memory_available": memory.available,
+                "boot_time": psutil.boot_time(),
+            },
+        }
+
+
+def _derived(key: Keys | None, rights: Rights) -> dict[bytes, Rights]:
+    """Derived keys and what each grants."""
+    if key is None:
+        return {}
+    if isinstance(key, (str, bytes)):
+        return {derive_key(key): rights}
+    if not key:
+        raise ConfigurationError("key={} names no key: nobody could connect; leave it out, or name one")
+    return {derive_key(each): Rights.of(granted) for each, granted in key.items()}
+
+
+def _addresses(host: str | None, protected: bool) -> list[str]:
+    """What to listen on. Raises `ConfigurationError` for an address beyond this machine without any protection."""
+    if host is None:
+        return ["0.0.0.0", "::"] if protected else ["127.0.0.1", "::1"]
+    if not protected and not _is_loopback(host):
+        raise ConfigurationError(
+            f"host={host!r} would let anyone who reaches this machine use the gateway; give key= (and tls=, where others "
+            "can listen in), or leave host= out to serve this machine only"
+        )
+    return [host]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _shares(
+    share: Mapping[str, str | os.PathLike[str]] | Sequence[str | os.PathLike[str]] | None,
+) -> dict[str, Path]:
+    if share is None:
+        return {}
+    if isinstance(share, (str, bytes, os.PathLike)):
+        raise ConfigurationError(f"share={share!r} must be a mapping of names to folders, or a list of folders")
+    if isinstance(share, Mapping):
+        return {name: Path(folder) for name, folder in share.items()}
+    return {os.fspath(folder): Path(folder) for folder in share}
+
+
+@contextlib.contextmanager
+def _on_sigterm(action: Callable[[], None]) -> Iterator[None]:
+    """Run ``action`` at SIGTERM, where this thread may ask for that."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda _number, _frame: action())
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,169 @@
+"""Several clients used as one: work runs on all of them, and a lane that is lost is replaced."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from handshakes.errors import Closed, ConfigurationError, ConnectionLost, PynetworkError
+from pynetwork.client import Client
+from pynetwork.transport import backoff
+
+__all__ = ["Lanes", "LanesReport"]
+
+_REDIALS = 4
+_SHORT_LIFE = 1.0
+_MOST_SHORT_LIVES = 8
+"""A lane that is lost again within a second, so many times in a row, is not replaced any more."""
+
+
+@dataclass
+class LanesReport:
+    """How many lanes were replaced after their connection was lost, and how many could not be."""
+
+    lost: int = 0
+    replaced: int = 0
+
+
+class Lanes:
+    """``count`` clients of one gateway, dialled in parallel with ``dial``. Raises what ``dial`` raises, all or nothing."""
+
+    def __init__(self, dial: Callable[[], Client], count: int) -> None:
+        if count < 1:
+            raise ConfigurationError(f"a swarm of {count} lanes can't do anything; it needs at least 1")
+        self._dial = dial
+        self._closed = threading.Event()
+        self.clients: list[Client] = self._dial_all(count)
+
+    @property
+    def count(self) -> int:
+        """How many lanes there are."""
+        return len(self.clients)
+
+    def _dial_all(self, count: int) -> list[Client]:
+        with ThreadPoolExecutor(count, "dial") as executor:
+            futures = [executor.submit(self._dial) for _ in range(count)]
+        failures = [error for future in futures if (error := future.exception()) is not None]
+        if failures:
+            for future in futures:
+                if future.exception() is None:
+                    future.result().close()
+            raise failures[0]
+        return [future.result() for future in futures]
+
+    def run(self, work: Callable[[Client, int], None]) -> LanesReport:
+        """Run ``work(client, lane)`` on every lane, each on a thread of its own, and wait for all.
+
+        When ``work`` raises `ConnectionLost` its lane is replaced and ``work`` is called again with the new client; when
+        that can't be done the others go on without it. Raises `ConnectionLost` when no lane is left, and the first
+        other exception, after every lane was stopped.
+        """
+        run = _Run(self, work)
+        run.start()
+        return run.wait()
+
+    def revive(self, lane: int, stopping: threading.Event) -> Client | None:
+        """A new client for a lane whose connection was lost; None when there is none to be had."""
+        self.clients[lane].close()
+        for pause, _ in zip(backoff(), range(_REDIALS), strict=False):
+            if stopping.is_set() or self._closed.is_set():
+                return None
+            try:
+                self.clients[lane] = client = self._dial()
+                return client
+            except PynetworkError:
+                stopping.wait(pause)
+        return None
+
+    def revive_idle(self) -> None:
+        """Replace, as far as possible, the lanes that are known to be lost."""
+        if self._closed.is_set():
+            raise Closed("this swarm is closed")
+        for lane, client in enumerate(self.clients):
+            if not client.usable:
+                self.revive(lane, threading.Event())
+
+    def close(self) -> None:
+        """End every pair."""
+        self._closed.set()
+        for client in self.clients:
+            client.close()
+
+
+class _Run:
+    """One job on all lanes."""
+
+    def __init__(self, lanes: Lanes, work: Callable[[Client, int], None]) -> None:
+        self._lanes = lanes
+        self._work = work
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self._lost_by: ConnectionLost | None = None
+        self._report = LanesReport()
+        self._threads = [
+            threading.Thread(target=self._run_lane, args=(lane,), name=f"lane {lane}", daemon=True)
+            for lane in range(lanes.count)
+        ]
+
+    def start(self) -> None:
+        self._lanes.revive_idle()
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> LanesReport:
+        try:
+            for thread in self._threads:
+                thread.join()
+        except BaseException:
+            # Ctrl-C, most likely: wake every lane by ending its connection.
+            self._stop()
+            for thread in self._threads:
+                thread.join()
+            raise
+        if self._failure is not None:
+            raise self._failure
+        if self._report.lost == self._lanes.count and self._lost_by is not None:
+            raise self._lost_by
+        return self._report
+
+    def _run_lane(self, lane: int) -> None:
+        client: Client | None = self._lanes.clients[lane]
+        short_lives = 0
+        while client is not None:
+            began = time.monotonic()
+            try:
+                self._work(client, lane)
+                return
+            except ConnectionLost as error:
+                if self._stopping.is_set():
+                    return
+                short_lives = short_lives + 1 if time.monotonic() - began < _SHORT_LIFE else 0
+                client = self._replace(lane, error, allowed=short_lives < _MOST_SHORT_LIVES)
+            except BaseException as error:
+                self._fail(error)
+                return
+
+    def _replace(self, lane: int, error: ConnectionLost, allowed: bool) -> Client | None:
+        client = self._lanes.revive(lane, self._stopping) if allowed else None
+        with self._lock:
+            if client is not None:
+                self._report.replaced += 1
+            elif not self._stopping.is_set():
+                self._report.lost += 1
+                self._lost_by = error
+        return client
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self._failure is None and not self._stopping.is_set():
+                self._failure = error
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        for client in self._lanes.clients:
+            client.link.stream.shutdown()

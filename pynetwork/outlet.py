@@ -1,0 +1,212 @@
+"""Sending the items of a generator as far as the caller's credit reaches.
+
+Fast producers share frames, a lone item leaves at once, and no item waits for the next one to be produced:
+
+- *Slow* is how every stream begins: each item is sent as soon as it is produced.
+- When four items in a row were produced within 50 us each, the stream turns *fast*: items gather until a frame is
+  worth sending. From then on a second thread looks every millisecond; when items have waited since its last look, it
+  sends them itself and the stream is slow again. So an item waits for two milliseconds at the most, whatever the
+  generator does next.
+
+What gathers is a plain list: the producer appends, whoever holds the link's lock takes from its front. Both are
+single steps of the interpreter, so the producer needs no lock for an item. Payloads that the generator could still change
+(arrays, bytearrays, JSON values) are encoded before it is resumed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from operator import index
+from typing import Any
+
+from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError
+from handshakes.messages import Abort, Bytes, Credit, Event, Goodbye
+from handshakes.values import RAW, TREE, encode
+from pynetwork.link import Link
+
+__all__ = ["Outlet"]
+
+FRAME_TARGET = 48 * 1024
+"""Bytes of items that are worth a frame."""
+ARRAY_FRAME_TARGET = 256 * 1024
+"""The same where the items are large: they are gathered by the system, not joined."""
+LARGE = 64 * 1024
+"""An item of so many bytes is sent at once, from the memory where it lies."""
+_ITEM_OVERHEAD = 16
+_LINGER = 0.001
+_QUICK = 50e-6
+_QUICK_ITEMS = 4
+
+
+class Outlet:
+    """The sending end of one stream."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._connection = link.connection
+        self._pending: list[tuple[int, Bytes]] = []
+        self._form = RAW
+        self._head = b""
+        self._target = FRAME_TARGET
+        self._fast = False
+        self._sends = 0
+        self._failure: BaseException | None = None
+        self._ticker: threading.Thread | None = None
+        self._armed = threading.Event()
+        self._ended = threading.Event()
+
+    def send_all(self, source: Iterator[Any]) -> int:
+        """Send every item of ``source``; answers how many. What the source raises comes out after its items are sent.
+
+        Raises `OperationAborted` or `ConnectionLost` when the caller has left, and `ValueNotSupported` for an item that
+        can't be encoded.
+        """
+        try:
+            try:
+                count = self._gather(source)
+            except PynetworkError:
+                raise
+            except BaseException:
+                self._flush()
+                raise
+            self._flush()
+            return count
+        finally:
+            self._end()
+
+    def _gather(self, source: Iterator[Any]) -> int:
+        """The producing loop. Its first branch is the hot one: a million small items a second pass through it."""
+        append = self._pending.append
+        count = size = quick = 0
+        sent = 0.0
+        raw = True
+        for item in source:
+            if type(item) is tuple and len(item) == 2 and type(item[0]) is int:
+                ident, payload = item
+            else:
+                ident, payload = item = _numbered(item, count)
+            if payload is None or ident < 0:
+                break
+            count += 1
+            if raw and type(payload) is bytes:
+                append(item)
+                size += len(payload) + _ITEM_OVERHEAD
+            else:
+                size += self._append_encoded(ident, payload)
+                raw = self._form == RAW
+            if self._fast and size < self._target:
+                continue
+            if not self._fast:
+                now = time.perf_counter()
+                quick = quick + 1 if now - sent < _QUICK else 0
+            self._flush()
+            size = 0
+            if not self._fast:
+                sent = time.perf_counter()
+                if quick >= _QUICK_ITEMS:
+                    quick = 0
+                    self._hurry()
+        return count
+
+    def _append_encoded(self, ident: int, payload: Any) -> int:
+        """Encode and append an item; answers what it counts for, which is enough to flush a large one at once."""
+        form, head, buffers, size = encode(payload, self._connection.registry)
+        if form != self._form or head != self._head or form == TREE:
+            self._flush()
+            self._form, self._head = form, head
+        data: Bytes = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        if type(data) is not bytes and size < LARGE:
+            data = bytes(data)
+        self._target = ARRAY_FRAME_TARGET if size > 2048 else FRAME_TARGET
+        self._pending.append((ident, data))
+        return self._target if size >= LARGE or form == TREE else size + _ITEM_OVERHEAD
+
+    # Sending
+
+    def _flush(self) -> None:
+        """Send what is pending, waiting for credit as long as it takes."""
+        with self._link.lock:
+            if self._failure is not None:
+                raise self._failure
+            self._send_pending()
+            while self._pending:
+                self._note(self._link.next_event())
+                self._send_pending()
+
+    def _send_pending(self) -> None:
+        """Send as much as the credit reaches for, and see what the caller says. The lock is held."""
+        pending, connection, link = self._pending, self._connection, self._link
+        while (event := link.poll_event()) is not None:
+            self._note(event)
+        reach = min(len(pending), connection.credit_items)
+        if reach and connection.credit_size > 0:
+            batch = pending[:reach]
+            del pending[:reach]
+            idents, payloads = zip(*batch)
+            link.send(connection.items(self._form, self._head, idents, payloads))
+            self._sends += 1
+
+    @staticmethod
+    def _note(event: Event) -> None:
+        if type(event) is Abort:
+            raise OperationAborted("the caller left the stream")
+        if type(event) is Goodbye:
+            raise ConnectionLost("the caller said goodbye in the middle of a stream")
+        assert type(event) is Credit, event
+
+    # The second thread of a fast stream
+
+    def _hurry(self) -> None:
+        self._fast = True
+        if self._ticker is None:
+            self._ticker = threading.Thread(
+                target=self._tick, name=threading.current_thread().name + " outlet", daemon=True
+            )
+            self._ticker.start()
+        self._armed.set()
+
+    def _tick(self) -> None:
+        seen = -1
+        while not self._ended.is_set():
+            self._armed.wait()
+            self._ended.wait(_LINGER)
+            if self._pending and self._sends == seen:
+                # Slow first, then send: what the producer appended while it still saw "fast" is sent here.
+                self._fast = False
+                self._send_from_ticker()
+            seen = self._sends
+            if not self._fast and not self._pending and not self._ended.is_set():
+                self._armed.clear()
+                if self._fast or self._ended.is_set():
+                    self._armed.set()
+
+    def _send_from_ticker(self) -> None:
+        if not self._link.lock.acquire(blocking=False):
+            return
+        try:
+            if self._failure is None:
+                self._send_pending()
+        except PynetworkError as error:
+            # The producer learns of it at its next item.
+            self._failure = error
+            self._pending.clear()
+        finally:
+            self._link.lock.release()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._armed.set()
+        if self._ticker is not None:
+            self._ticker.join()
+
+
+def _numbered(item: Any, count: int) -> tuple[int, Any]:
+    """``(ident, payload)`` of what a generator yielded, where that is not plainly so already."""
+    if type(item) is tuple and len(item) == 2 and not isinstance(item[0], (bool, float, str)):
+        try:
+            return index(item[0]), item[1]
+        except TypeError:
+            pass
+    return count, item

@@ -1,0 +1,62 @@
+"""What a gateway can be given: services, which answer the verbs that callers open operations with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from handshakes.errors import ConnectionLost, OperationAborted, RemoteProtocolError
+from handshakes.messages import Abort, Credit, Goodbye, Message, Rights
+from pynetwork.link import Link, Operation
+
+__all__ = ["ServedOperation", "Service", "Verb"]
+
+
+class ServedOperation(Operation):
+    """A running operation, on the gateway."""
+
+    @property
+    def link(self) -> Link:
+        """The pair's driver, for services that send items."""
+        return self._link
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """The caller's next message.
+
+        Raises `OperationAborted` when the caller left, `ConnectionLost` when it has gone, `DeadlineExceeded` after
+        ``timeout`` seconds.
+        """
+        while True:
+            event = self._link.next_event(timeout)
+            if type(event) is Message:
+                return event
+            if type(event) is Abort:
+                raise OperationAborted("the caller left the operation")
+            if type(event) is Goodbye:
+                raise ConnectionLost(f"{self.peer} said goodbye in the middle of an operation")
+            if type(event) is not Credit:
+                raise RemoteProtocolError(f"{type(event).__name__} is no part of this operation")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What answers a verb: ``function(operation, *parameters)``, and the right that the caller needs for it.
+
+    What the function returns travels back as the result. A `Refused` that it raises arrives as itself, any other
+    exception as a `RemoteFault`.
+    """
+
+    function: Callable[..., Any]
+    right: Rights | None = None
+
+
+class Service(Protocol):
+    """A set of verbs that is mounted on a gateway with ``add_service``."""
+
+    @property
+    def verbs(self) -> Mapping[str, Verb]:
+        """The verbs by name; asked once, when the service is mounted."""
+
+    def close(self) -> None:
+        """The gateway has stopped: give everything back."""

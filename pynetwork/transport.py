@@ -1,0 +1,575 @@
+"""Streams of bytes: TCP, TLS and memory, behind one contract.
+
+A `Stream` moves bytes and knows nothing of messages. Waiting is bounded by a ``timeout`` in seconds (None: as long as
+the peer is alive). Every failure of the system is translated here, once, and chained: `ConnectionLost` when the link
+broke, `DeadlineExceeded` when the time was up, `Closed` when this side had closed the stream.
+
+A dead peer is noticed without traffic. An idle connection is probed by TCP keepalive: first after 10 s, then every
+5 s, given up after 3 unanswered probes, so after about 25 s. While bytes wait to be acknowledged keepalive is silent,
+so whoever waits looks every 5 s whether the peer still acknowledges (TCP_INFO), and gives up after the same 25 s. A peer that
+is alive but does not read is never taken for dead: it is slow, and flow control holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import random
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+from handshakes.errors import (
+    AuthenticationFailed,
+    Closed,
+    ConfigurationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    RemoteProtocolError,
+)
+from handshakes.messages import Bytes
+
+__all__ = ["TLS", "Deadline", "MemoryStream", "Stream", "TcpStream", "TlsStream", "backoff", "connect", "listen"]
+
+KEEPALIVE_IDLE = 10
+KEEPALIVE_INTERVAL = 5
+KEEPALIVE_PROBES = 3
+DEAD_AFTER = KEEPALIVE_IDLE + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL
+_MOST_BUFFERS = 1024
+_TIMEVAL = struct.Struct("@ll")
+_KERNEL_TIMEOUTS = sys.platform in ("linux", "darwin")
+
+
+class Deadline:
+    """A moment by which something has to happen, ``seconds`` from now; None means never."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def remaining(self) -> float | None:
+        """Seconds left, at least 0; None when there is no end."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether the moment is over."""
+        return self._end is not None and time.monotonic() >= self._end
+
+
+def backoff(first: float = 0.05, most: float = 2.0) -> Iterator[float]:
+    """Pauses in seconds between tries: doubling from ``first`` to ``most``, each with full jitter."""
+    pause = first
+    while True:
+        yield random.uniform(pause / 2, pause)
+        pause = min(most, pause * 2)
+
+
+class Stream(ABC):
+    """Both directions of one connection.
+
+    One thread may receive while another sends. ``peer`` names the other side; ``received`` and ``sent`` count bytes;
+    ``certificate`` is the SHA-256 of the server's TLS certificate where this side knows it, else empty.
+    """
+
+    peer = ""
+    received = 0
+    sent = 0
+    certificate = b""
+
+    @abstractmethod
+    def receive_into(self, buffer: memoryview, timeout: float | None = None) -> int:
+        """Receive at least one byte and answer how many; 0 when the peer has ended the stream."""
+
+    @abstractmethod
+    def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
+        """Hand all buffers to the system. When this raises, some, all or none of them may have been sent."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether ``receive_into`` would answer without waiting."""
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """End both directions; safe from any thread, and wakes the one that waits. The stream is still to be closed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back to the system. Closing twice is fine."""
+
+
+class TcpStream(Stream):
+    """A connected TCP socket in blocking mode; waiting is bounded by the kernel, without a further system call."""
+
+    def __init__(self, sock: socket.socket, peer: str = "") -> None:
+        self._sock = sock
+        self.peer = peer or address_name(sock)
+        self._closed = False
+        self._timeouts: dict[int, float | None] = {}
+        self._poll = _Poller(sock)
+        sock.settimeout(None)
+        tune(sock)
+
+    def receive_into(self, buffer: memoryview, timeout: float | None = None) -> int:
+        deadline: Deadline | None = None
+        while True:
+            try:
+                self._bound(socket.SO_RCVTIMEO, timeout)
+                count = self._sock.recv_into(buffer)
+                self.received += count
+                return count
+            except (BlockingIOError, socket.timeout):
+                deadline, timeout = self._after_wait(deadline, timeout)
+            except (OSError, ValueError) as error:
+                raise self._failure(error) from error
+
+    def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
+        if len(buffers) == 1:
+            pending: list[Bytes] = [buffers[0]]
+            size = len(buffers[0])
+        else:
+            pending = list(buffers)
+            size = sum(map(len, pending))
+        deadline: Deadline | None = None
+        self.sent += size
+        while size:
+            try:
+                self._bound(socket.SO_SNDTIMEO, timeout)
+                sent = self._send_some(pending)
+            except (BlockingIOError, socket.timeout):
+                deadline, timeout = self._after_wait(deadline, timeout)
+                continue
+            except (OSError, ValueError) as error:
+                raise self._failure(error) from error
+            size -= sent
+            if size:
+                _drop(pending, sent)
+
+    def _send_some(self, pending: list[Bytes]) -> int:
+        if len(pending) == 1:
+            return self._sock.send(pending[0])
+        return self._sock.sendmsg(pending[:_MOST_BUFFERS])
+
+    def _bound(self, option: int, timeout: float | None) -> None:
+        """Let the next system call wait for ``timeout`` seconds at most, or for one look at the peer's health."""
+        if timeout is None or timeout > KEEPALIVE_INTERVAL:
+            timeout = KEEPALIVE_INTERVAL
+        if self._timeouts.get(option) == timeout:
+            return
+        self._timeouts[option] = timeout
+        if _KERNEL_TIMEOUTS:
+            micros = max(1, round(timeout * 1e6))
+            self._sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(*divmod(micros, 1_000_000)))
+        else:
+            self._sock.settimeout(max(timeout, 1e-6))
+            self._timeouts = {option: timeout}
+
+    def _after_wait(self, deadline: Deadline | None, timeout: float | None) -> tuple[Deadline, float | None]:
+        """One bounded wait was in vain: go on waiting, or raise."""
+        if deadline is None:
+            waited = KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL)
+            deadline = Deadline(None if timeout is None else timeout - waited)
+        if deadline.passed:
+            raise DeadlineExceeded(f"{self.peer} did not get ready in time")
+        if _peer_is_silent(self._sock):
+            raise ConnectionLost(f"{self.peer} has not acknowledged anything for {DEAD_AFTER} s") from TimeoutError(
+                errno.ETIMEDOUT, "no acknowledgement"
+            )
+        return deadline, deadline.remaining()
+
+    def ready(self) -> bool:
+        return self._closed or self._poll()
+
+    def shutdown(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._closed = True
+        self._sock.close()
+
+    def _failure(self, error: Exception) -> Exception:
+        if self._closed:
+            return Closed(f"the connection to {self.peer} is closed")
+        if isinstance(error, OSError):
+            return ConnectionLost(f"the connection to {self.peer} was lost: {error.strerror or error}")
+        return error
+
+
+class TlsStream(TcpStream):
+    """A TLS connection whose handshake is done.
+
+    OpenSSL allows one thread at a time on a connection: whoever sends and receives from two must make them take turns.
+    """
+
+    _sock: ssl.SSLSocket
+
+    def __init__(self, sock: ssl.SSLSocket, peer: str = "", certificate: bytes = b"") -> None:
+        super().__init__(sock, peer)
+        self.certificate = certificate
+
+    def _bound(self, option: int, timeout: float | None) -> None:
+        # OpenSSL waits in its own loop, which only the socket's own time-out can end.
+        if timeout is None or timeout > KEEPALIVE_INTERVAL:
+            timeout = KEEPALIVE_INTERVAL
+        if self._timeouts.get(0) != timeout:
+            self._timeouts[0] = timeout
+            self._sock.settimeout(max(timeout, 1e-6))
+
+    def _send_some(self, pending: list[Bytes]) -> int:
+        if len(pending) > 1 and len(pending[0]) < 16384:
+            small = 0
+            end = 0
+            while end < len(pending) and small < 65536:
+                small += len(pending[end])
+                end += 1
+            pending[:end] = [b"".join(pending[:end])]
+        return self._sock.send(pending[0])
+
+    def ready(self) -> bool:
+        return self._closed or self._sock.pending() > 0 or self._poll()
+
+
+class MemoryStream(Stream):
+    """One end of a connection within this process: the transport of tests, and of a gateway beside its controller."""
+
+    _CAPACITY = 1 << 20
+
+    def __init__(self, peer: str, inbox: _Pipe, outbox: _Pipe) -> None:
+        self.peer = peer
+        self._inbox, self._outbox = inbox, outbox
+        self._closed = False
+
+    @classmethod
+    def pair(cls) -> tuple[MemoryStream, MemoryStream]:
+        """Two ends that are connected to each other."""
+        one, other = _Pipe(cls._CAPACITY), _Pipe(cls._CAPACITY)
+        return cls("memory:a", one, other), cls("memory:b", other, one)
+
+    def receive_into(self, buffer: memoryview, timeout: float | None = None) -> int:
+        if self._closed:
+            raise Closed(f"the connection to {self.peer} is closed")
+        count = self._inbox.read(buffer, timeout)
+        if count < 0:
+            raise DeadlineExceeded(f"{self.peer} did not get ready in time")
+        self.received += count
+        return count
+
+    def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
+        if self._closed:
+            raise Closed(f"the connection to {self.peer} is closed")
+        deadline = Deadline(timeout)
+        for buffer in buffers:
+            if not self._outbox.write(bytes(buffer), deadline):
+                raise DeadlineExceeded(f"{self.peer} did not get ready in time")
+            self.sent += len(buffer)
+
+    def ready(self) -> bool:
+        return self._closed or self._inbox.readable()
+
+    def shutdown(self) -> None:
+        self._inbox.end()
+        self._outbox.end()
+
+    def close(self) -> None:
+        self._closed = True
+        self.shutdown()
+
+
+class _Pipe:
+    """One direction of a memory connection: a bounded queue of bytes with an end."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._chunks: deque[memoryview] = deque()
+        self._size = 0
+        self._ended = False
+        self._changed = threading.Condition()
+
+    def readable(self) -> bool:
+        with self._changed:
+            return bool(self._chunks) or self._ended
+
+    def read(self, buffer: memoryview, timeout: float | None) -> int:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._chunks or self._ended, timeout):
+                return -1
+            if not self._chunks:
+                return 0
+            chunk = self._chunks.popleft()
+            count = min(len(chunk), len(buffer))
+            buffer[:count] = chunk[:count]
+            if count < len(chunk):
+                self._chunks.appendleft(chunk[count:])
+            self._size -= count
+            self._changed.notify_all()
+            return count
+
+    def write(self, data: bytes, deadline: Deadline) -> bool:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._size < self._capacity or self._ended, deadline.remaining()):
+                return False
+            if self._ended:
+                raise ConnectionLost("the memory connection was lost") from BrokenPipeError(errno.EPIPE, "ended")
+            if data:
+                self._chunks.append(memoryview(data))
+                self._size += len(data)
+                self._changed.notify_all()
+            return True
+
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+# TLS
+
+
+@dataclass(frozen=True)
+class TLS:
+    """The usual kinds of TLS, for ``tls=`` of a gateway or a controller. All files are PEM.
+
+    Gateway: ``certificate`` and ``private_key``; with ``ca`` too, callers must show a certificate signed by it (mutual TLS).
+    Controller: ``ca`` (a file) or ``fingerprint`` (the SHA-256 of the gateway's certificate in hex, pinned: the name
+    in the certificate is then of no matter); with ``certificate`` and ``private_key``, it shows its own. With neither
+    ``ca`` nor ``fingerprint`` the system's authorities are trusted.
+    """
+
+    certificate: str | PathLike[str] | None = None
+    private_key: str | PathLike[str] | None = None
+    ca: str | PathLike[str] | None = None
+    fingerprint: str | None = None
+
+    def server_context(self) -> ssl.SSLContext:
+        """For a gateway. Raises `ConfigurationError` for missing or unreadable files."""
+        if self.certificate is None:
+            raise ConfigurationError("a gateway's tls= needs certificate= and private_key=")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._load(context)
+        if self.ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """For a controller. Raises `ConfigurationError` for missing or unreadable files."""
+        context = ssl.create_default_context() if self.ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.fingerprint is not None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        self._load(context)
+        return context
+
+    def certificate_hash(self) -> bytes:
+        """SHA-256 of the gateway's own certificate."""
+        assert self.certificate is not None
+        with open(self.certificate, encoding="ascii", errors="replace") as file:
+            text = file.read()
+        begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+        first = text[text.index(begin) : text.index(end) + len(end)]
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).digest()
+
+    def check_fingerprint(self, certificate: bytes) -> None:
+        """Raises `AuthenticationFailed` when a pinned fingerprint is not that of the DER ``certificate``."""
+        if self.fingerprint is None:
+            return
+        wanted = self.fingerprint.lower().replace(":", "").removeprefix("sha256")
+        shown = hashlib.sha256(certificate).hexdigest()
+        if shown != wanted:
+            raise AuthenticationFailed(f"the gateway's certificate has the fingerprint {shown}, pinned is {wanted}")
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        try:
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.private_key)
+            if self.ca is not None:
+                context.load_verify_locations(self.ca)
+        except OSError as error:
+            raise ConfigurationError(f"tls= can't be used: {error} ({self})") from error
+
+
+# Connecting and listening
+
+
+def connect(
+    host: str, port: int, *, timeout: float | None = None, tls: ssl.SSLContext | TLS | None = None
+) -> TcpStream:
+    """A stream to ``host``, at any of its addresses. Raises `ConnectionLost`, `DeadlineExceeded`, `AuthenticationFailed`."""
+    deadline = Deadline(timeout)
+    place = f"{host}:{port}"
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectionLost(f"{host!r} is no known host: {error.strerror}") from error
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(deadline.remaining())
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+            continue
+        return TcpStream(sock, place) if tls is None else _secure(sock, host, place, tls, deadline)
+    if isinstance(failure, TimeoutError) or deadline.passed:
+        raise DeadlineExceeded(f"{place} did not answer within {timeout} s") from failure
+    reason = failure.strerror or str(failure) if failure else "it has no address"
+    raise ConnectionLost(f"no gateway can be reached at {place}: {reason}") from failure
+
+
+def _secure(
+    sock: socket.socket, host: str, place: str, tls: ssl.SSLContext | TLS, deadline: Deadline
+) -> TlsStream:
+    context = tls.client_context() if isinstance(tls, TLS) else tls
+    try:
+        sock.settimeout(deadline.remaining())
+        secured = context.wrap_socket(sock, server_hostname=host)
+    except ssl.SSLCertVerificationError as error:
+        sock.close()
+        raise AuthenticationFailed(f"the certificate of {place} is not trusted: {error.verify_message}") from error
+    except TimeoutError as error:
+        sock.close()
+        raise DeadlineExceeded(f"{place} did not answer the TLS handshake in time") from error
+    except OSError as error:
+        sock.close()
+        raise RemoteProtocolError(f"{place} does not speak TLS as expected ({error}); does that gateway have tls=?") from error
+    certificate = secured.getpeercert(binary_form=True) or b""
+    try:
+        if isinstance(tls, TLS):
+            tls.check_fingerprint(certificate)
+    except AuthenticationFailed:
+        secured.close()
+        raise
+    return TlsStream(secured, place, hashlib.sha256(certificate).digest())
+
+
+def listen(hosts: Sequence[str], port: int, *, backlog: int = 512) -> list[socket.socket]:
+    """Listening sockets on the same port of every address in ``hosts`` that this machine has.
+
+    ``port`` 0 takes one that is free on all. `ConfigurationError` names a busy port.
+    """
+    for attempt in range(20):
+        sockets: list[socket.socket] = []
+        number = port
+        try:
+            for host in hosts:
+                sock = _listen_one(host, number, backlog, needed=not sockets)
+                if sock is not None:
+                    sockets.append(sock)
+                    number = sock.getsockname()[1]
+            return sockets
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            if port or attempt == 19 or error.errno != errno.EADDRINUSE:
+                raise ConfigurationError(
+                    f"port {number} of {host} can't be listened on: {error.strerror}; "
+                    "stop what holds it, or take another (0 takes any that is free)"
+                ) from error
+    raise AssertionError("unreachable")
+
+
+def _listen_one(host: str, port: int, backlog: int, needed: bool) -> socket.socket | None:
+    """One listening socket; None for an address this machine lacks, unless it is the one that is ``needed``."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError:
+        if needed:
+            raise
+        return None
+    try:
+        if sys.platform != "win32":
+            # On Windows this option would let a second process take the port; elsewhere it only skips TIME_WAIT.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+        sock.setblocking(False)
+        return sock
+    except OSError as error:
+        sock.close()
+        if needed or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
+        return None
+
+
+def tune(sock: socket.socket) -> None:
+    """No delay for small messages, and keepalive as this module's docstring says."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+        if idle is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_IDLE)
+        if hasattr(socket, "TCP_KEEPINTVL"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+def address_name(sock: socket.socket) -> str:
+    """The peer of a connected socket, as people write it."""
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return "a peer that has gone"
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return str(name) or "a local socket"
+
+
+def _peer_is_silent(sock: socket.socket) -> bool:
+    """Whether bytes or probes have been on their way unanswered for `DEAD_AFTER` seconds (Linux: TCP_INFO)."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    except OSError:
+        return False
+    if len(info) < 60:
+        return False
+    # struct tcp_info: retransmits and probes are bytes 2 and 3, tcpi_last_ack_recv (ms) the u32 at offset 56.
+    unanswered = info[2] or info[3]
+    return bool(unanswered) and int.from_bytes(info[56:60], sys.byteorder) >= DEAD_AFTER * 1000
+
+
+def _drop(pending: list[Bytes], sent: int) -> None:
+    """Take the first ``sent`` bytes off the buffers."""
+    index = 0
+    while sent >= len(pending[index]):
+        sent -= len(pending[index])
+        index += 1
+    del pending[:index]
+    if sent:
+        pending[0] = memoryview(pending[0])[sent:]
+
+
+class _Poller:
+    """Asks whether a socket has something to read, without waiting."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._poll: select.poll | None = None
+        if hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(sock, select.POLLIN)
+
+    def __call__(self) -> bool:
+        if self._poll is not None:
+            return bool(self._poll.poll(0))
+        return bool(select.select([self._sock], [], [], 0)[0])

@@ -86,18 +86,36 @@ class Role(enum.Enum):
     GATEWAY = "gateway"
 
 
-class Phase(enum.Enum):
+class Phase(enum.IntEnum):
     """Where the pair stands, seen from one side."""
 
-    START = "start"
-    HELLO = "waiting for a hello"
-    PROOF = "waiting for a proof"
-    VERDICT = "deciding whether to serve"
-    WELCOME = "waiting for a welcome"
-    IDLE = "idle"
-    RUNNING = "running an operation"
-    CLOSED = "closed"
-    BROKEN = "broken"
+    START = 0
+    HELLO = 1
+    PROOF = 2
+    VERDICT = 3
+    WELCOME = 4
+    IDLE = 5
+    RUNNING = 6
+    CLOSED = 7
+    BROKEN = 8
+
+    @property
+    def text(self) -> str:
+        """The phase in words, as part of a sentence."""
+        return _PHASE_TEXTS[self]
+
+
+_PHASE_TEXTS = (
+    "not started",
+    "waiting for a hello",
+    "waiting for a proof",
+    "deciding whether to serve",
+    "waiting for a welcome",
+    "idle",
+    "running an operation",
+    "closed",
+    "broken",
+)
 
 
 class Connection:
@@ -148,11 +166,12 @@ class Connection:
         self._left: set[int] = set()
         self._aborting = False
         self._parser = FrameParser(limit=_SMALL, largest_head=_SMALL, capacity=_SMALL)
+        self._table = _RECEIVES[role]
         self._enter(Phase.HELLO if role is Role.GATEWAY else Phase.START)
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        self._readers = _RECEIVES.get((self.role, phase), {})
+        self._readers = self._table[phase]
 
     # Bytes in
 
@@ -230,7 +249,7 @@ class Connection:
         late = self.role is Role.GATEWAY and self.phase is Phase.IDLE and frame.operation == self.operation
         if late and frame.kind in (MESSAGE, CREDIT, ABORT):
             return None
-        raise RemoteProtocolError(f"{Kind(frame.kind).name} arrived while {self.phase.value}")
+        raise RemoteProtocolError(f"{Kind(frame.kind).name} arrived while {self.phase.text}")
 
     # The handshake
 
@@ -318,7 +337,7 @@ class Connection:
     def refuse(self, status: int, message: str) -> list[bytes]:
         """The gateway does not serve this pair; allowed at any time of the handshake."""
         if self.role is not Role.GATEWAY or self.phase not in (Phase.HELLO, Phase.PROOF, Phase.VERDICT):
-            raise LocalProtocolError(f"a connection that is {self.phase.value} can't be refused")
+            raise LocalProtocolError(f"a connection that is {self.phase.text} can't be refused")
         self._enter(Phase.CLOSED)
         return [_refusal_frame(status, message)]
 
@@ -385,7 +404,7 @@ class Connection:
         """End the pair. Allowed once the handshake is over."""
         if self.phase not in (Phase.IDLE, Phase.RUNNING):
             raise LocalProtocolError(
-                f"there is nobody to say goodbye to on a connection that is {self.phase.value}"
+                f"there is nobody to say goodbye to on a connection that is {self.phase.text}"
             )
         self._enter(Phase.CLOSED)
         return [_frame(GOODBYE, 0, b"", b"")]
@@ -518,8 +537,8 @@ class Connection:
             raise Closed("this connection is closed")
         if self.phase is not phase or (role is not None and self.role is not role):
             raise LocalProtocolError(
-                f"this {self.role.value}'s connection is {self.phase.value}; only that of a "
-                f"{(role or self.role).value}, {phase.value}, may say this"
+                f"this {self.role.value}'s connection is {self.phase.text}; only that of a "
+                f"{(role or self.role).value}, {phase.text}, may say this"
             )
 
     def _value_frame(
@@ -532,7 +551,7 @@ class Connection:
             )
         header = pack_header(kind, flags, operation, len(head), size)
         if size < _SMALL:
-            return [b"".join((header, head, *buffers))]
+            return [header + head + buffers[0]] if len(buffers) == 1 else [b"".join((header, head, *buffers))]
         return [header + head, *buffers]
 
 
@@ -604,20 +623,22 @@ def _parse_hello(frame: Frame) -> Hello:
 
 _Reader = Callable[[Connection, Frame], "Event | None"]
 
-_RECEIVES: dict[tuple[Role, Phase], dict[int, _Reader]] = {
-    (Role.GATEWAY, Phase.HELLO): {HELLO: Connection._read_hello},
-    (Role.GATEWAY, Phase.PROOF): {PROOF: Connection._read_proof},
-    (Role.GATEWAY, Phase.IDLE): {OPEN: Connection._read_open, GOODBYE: Connection._read_goodbye},
-    (Role.GATEWAY, Phase.RUNNING): {
+_GATEWAY_RECEIVES: dict[Phase, dict[int, _Reader]] = {
+    Phase.HELLO: {HELLO: Connection._read_hello},
+    Phase.PROOF: {PROOF: Connection._read_proof},
+    Phase.IDLE: {OPEN: Connection._read_open, GOODBYE: Connection._read_goodbye},
+    Phase.RUNNING: {
         MESSAGE: Connection._read_message,
         CREDIT: Connection._read_credit,
         ABORT: Connection._read_abort,
         GOODBYE: Connection._read_goodbye,
     },
-    (Role.CLIENT, Phase.HELLO): {HELLO: Connection._read_hello, REFUSAL: Connection._read_refusal},
-    (Role.CLIENT, Phase.WELCOME): {WELCOME: Connection._read_welcome, REFUSAL: Connection._read_refusal},
-    (Role.CLIENT, Phase.IDLE): {GOODBYE: Connection._read_goodbye, REFUSAL: Connection._read_refusal},
-    (Role.CLIENT, Phase.RUNNING): {
+}
+_CLIENT_RECEIVES: dict[Phase, dict[int, _Reader]] = {
+    Phase.HELLO: {HELLO: Connection._read_hello, REFUSAL: Connection._read_refusal},
+    Phase.WELCOME: {WELCOME: Connection._read_welcome, REFUSAL: Connection._read_refusal},
+    Phase.IDLE: {GOODBYE: Connection._read_goodbye, REFUSAL: Connection._read_refusal},
+    Phase.RUNNING: {
         MESSAGE: Connection._read_message,
         ITEMS: Connection._read_items,
         RESULT: Connection._read_result,
@@ -625,4 +646,8 @@ _RECEIVES: dict[tuple[Role, Phase], dict[int, _Reader]] = {
         GOODBYE: Connection._read_goodbye,
         REFUSAL: Connection._read_refusal,
     },
+}
+_RECEIVES = {
+    role: {phase: table.get(phase, {}) for phase in Phase}
+    for role, table in ((Role.GATEWAY, _GATEWAY_RECEIVES), (Role.CLIENT, _CLIENT_RECEIVES))
 }

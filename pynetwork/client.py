@@ -45,7 +45,7 @@ class CallerOperation(Operation):
     """A running operation, on the caller's side. Leaving its ``with`` block before its end aborts it."""
 
     def __init__(self, client: Client, verb: str, parameters: tuple[Any, ...]) -> None:
-        super().__init__(client.link)
+        self._link = client.link
         self._client = client
         self._value: Any = None
         self.ended = False
@@ -87,10 +87,8 @@ class CallerOperation(Operation):
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and answer the result. Raises as ``receive``."""
-        if not self.ended:
-            message = self.receive(timeout)
-            if message is not None:
-                raise RemoteProtocolError("a message arrived in place of a result")
+        if not self.ended and self.next_event(timeout) is not None:
+            raise RemoteProtocolError("a message arrived in place of a result")
         return self._value
 
     def abort(self) -> None:
@@ -154,11 +152,11 @@ class Client:
     def begin(self, verb: str, parameters: tuple[Any, ...], further: Callable[[], list[Bytes]] | None = None) -> None:
         """Take the turn and send the opening; ``further`` gives what is to leave with it."""
         if not self._turn.acquire(blocking=False):
-            raise Busy(f"this client still runs {self._running}; let it end, or take another client for {verb!r}")
+            raise Busy(f"this client still runs {self._running!r}; let it end, or take another client for {verb!r}")
         try:
-            if not self.usable:
+            if self._closed or self._lost is not None:
                 self._explain()
-            self._running = repr(verb)
+            self._running = verb
             buffers = self.link.connection.open(verb, parameters)
             if further is not None:
                 buffers += further()

@@ -64,6 +64,7 @@ class Handler:
         self._verbs = verbs
         self._done = done
         self._operation = ServedOperation(link)
+        self._granted: dict[str, Callable[..., object]] = {}
         self._operations = 0
         self._errors = 0
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -130,17 +131,23 @@ class Handler:
     def _answer(self, event: Open) -> object:
         if event.problem is not None:
             raise BadRequest(str(event.problem))
-        verb = self._verbs.get(event.verb)
-        if verb is None:
-            raise NotFound(f"this gateway does not know how to {event.verb!r}")
-        if verb.right is not None and not verb.right & self.link.connection.rights:
-            raise Forbidden(f"{event.verb!r} needs the right {str(verb.right.name).lower()!r}, which this key does not grant")
+        function = self._granted.get(event.verb) or self._grant(event.verb)
         try:
-            return verb.function(self._operation, *event.parameters)
+            return function(self._operation, *event.parameters)
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
                 raise BadRequest(f"{event.verb!r} came with parameters that do not fit: {error}") from error
             raise
+
+    def _grant(self, name: str) -> Callable[..., object]:
+        """The function behind a verb, if the caller has the right to it; asked once for each verb of a pair."""
+        verb = self._verbs.get(name)
+        if verb is None:
+            raise NotFound(f"this gateway does not know how to {name!r}")
+        if verb.right is not None and not verb.right & self.link.connection.rights:
+            raise Forbidden(f"{name!r} needs the right {str(verb.right.name).lower()!r}, which this key does not grant")
+        self._granted[name] = verb.function
+        return verb.function
 
     def _fault(self, error: BaseException) -> list[Bytes]:
         fault = self.link.connection.fault

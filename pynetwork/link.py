@@ -50,7 +50,10 @@ class Link:
         deadline: Deadline | None = None
         wait = timeout
         while True:
-            count = self._receive(wait)
+            if connection.mid_frame:
+                count = self._receive_rest(wait)
+            else:
+                count = self.stream.receive_into(connection.buffer(), wait)
             if count == 0:
                 raise ConnectionLost(f"{self.peer} ended the connection") from ConnectionResetError("end of stream")
             connection.received(count)
@@ -63,16 +66,15 @@ class Link:
                 deadline = deadline or Deadline(timeout)
                 wait = deadline.remaining()
 
-    def _receive(self, timeout: float | None) -> int:
-        stalling = self.connection.mid_frame and (timeout is None or timeout > STALL_TIMEOUT)
+    def _receive_rest(self, timeout: float | None) -> int:
+        """Receive more of a frame that has begun, which must not stall."""
+        stalling = timeout is None or timeout > STALL_TIMEOUT
         try:
             return self.stream.receive_into(self.connection.buffer(), STALL_TIMEOUT if stalling else timeout)
         except DeadlineExceeded as error:
-            if stalling:
-                raise ConnectionLost(
-                    f"{self.peer} stopped in the middle of a message for {STALL_TIMEOUT:g} s"
-                ) from error
-            raise
+            if not stalling:
+                raise
+            raise ConnectionLost(f"{self.peer} stopped in the middle of a message for {STALL_TIMEOUT:g} s") from error
 
     def poll_event(self) -> Event | None:
         """An event if there is one without waiting, else None. Raises as ``next_event``."""

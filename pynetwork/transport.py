@@ -116,7 +116,8 @@ class TcpStream(Stream):
         self._sock = sock
         self.peer = peer or address_name(sock)
         self._closed = False
-        self._timeouts: dict[int, float | None] = {}
+        self._receive_timeout: float | None = -1.0
+        self._send_timeout: float | None = -1.0
         self._poll = _Poller(sock)
         sock.settimeout(None)
         tune(sock)
@@ -125,55 +126,60 @@ class TcpStream(Stream):
         deadline: Deadline | None = None
         while True:
             try:
-                self._bound(socket.SO_RCVTIMEO, timeout)
+                if timeout != self._receive_timeout:
+                    self._bound_receive(timeout)
                 count = self._sock.recv_into(buffer)
                 self.received += count
                 return count
-            except (BlockingIOError, socket.timeout):
+            except (BlockingIOError, TimeoutError):
                 deadline, timeout = self._after_wait(deadline, timeout)
             except (OSError, ValueError) as error:
                 raise self._failure(error) from error
 
     def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
-        if len(buffers) == 1:
-            pending: list[Bytes] = [buffers[0]]
-            size = len(buffers[0])
-        else:
-            pending = list(buffers)
-            size = sum(map(len, pending))
-        deadline: Deadline | None = None
+        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         self.sent += size
+        deadline: Deadline | None = None
         while size:
             try:
-                self._bound(socket.SO_SNDTIMEO, timeout)
-                sent = self._send_some(pending)
-            except (BlockingIOError, socket.timeout):
+                if timeout != self._send_timeout:
+                    self._bound_send(timeout)
+                sent = self._send_some(buffers)
+            except (BlockingIOError, TimeoutError):
                 deadline, timeout = self._after_wait(deadline, timeout)
                 continue
             except (OSError, ValueError) as error:
                 raise self._failure(error) from error
             size -= sent
             if size:
-                _drop(pending, sent)
+                buffers = _without(buffers, sent)
 
-    def _send_some(self, pending: list[Bytes]) -> int:
-        if len(pending) == 1:
-            return self._sock.send(pending[0])
-        return self._sock.sendmsg(pending[:_MOST_BUFFERS])
+    def _send_some(self, buffers: Sequence[Bytes]) -> int:
+        if len(buffers) == 1:
+            return self._sock.send(buffers[0])
+        return self._sock.sendmsg(buffers[:_MOST_BUFFERS])
+
+    def _bound_receive(self, timeout: float | None) -> None:
+        """Let receiving wait for ``timeout`` seconds at most, or until the next look at the peer's health."""
+        self._receive_timeout = timeout
+        self._bound(socket.SO_RCVTIMEO, timeout)
+
+    def _bound_send(self, timeout: float | None) -> None:
+        self._send_timeout = timeout
+        self._bound(socket.SO_SNDTIMEO, timeout)
 
     def _bound(self, option: int, timeout: float | None) -> None:
-        """Let the next system call wait for ``timeout`` seconds at most, or for one look at the peer's health."""
-        if timeout is None or timeout > KEEPALIVE_INTERVAL:
-            timeout = KEEPALIVE_INTERVAL
-        if self._timeouts.get(option) == timeout:
-            return
-        self._timeouts[option] = timeout
+        slice_ = KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL)
         if _KERNEL_TIMEOUTS:
-            micros = max(1, round(timeout * 1e6))
+            micros = max(1, round(slice_ * 1e6))
             self._sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(*divmod(micros, 1_000_000)))
         else:
-            self._sock.settimeout(max(timeout, 1e-6))
-            self._timeouts = {option: timeout}
+            self._bound_socket(timeout, slice_)
+
+    def _bound_socket(self, timeout: float | None, slice_: float) -> None:
+        """The same by the socket's own time-out, which is one for both directions."""
+        self._receive_timeout = self._send_timeout = timeout
+        self._sock.settimeout(max(slice_, 1e-6))
 
     def _after_wait(self, deadline: Deadline | None, timeout: float | None) -> tuple[Deadline, float | None]:
         """One bounded wait was in vain: go on waiting, or raise."""
@@ -221,21 +227,15 @@ class TlsStream(TcpStream):
 
     def _bound(self, option: int, timeout: float | None) -> None:
         # OpenSSL waits in its own loop, which only the socket's own time-out can end.
-        if timeout is None or timeout > KEEPALIVE_INTERVAL:
-            timeout = KEEPALIVE_INTERVAL
-        if self._timeouts.get(0) != timeout:
-            self._timeouts[0] = timeout
-            self._sock.settimeout(max(timeout, 1e-6))
+        self._bound_socket(timeout, KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL))
 
-    def _send_some(self, pending: list[Bytes]) -> int:
-        if len(pending) > 1 and len(pending[0]) < 16384:
-            small = 0
-            end = 0
-            while end < len(pending) and small < 65536:
-                small += len(pending[end])
-                end += 1
-            pending[:end] = [b"".join(pending[:end])]
-        return self._sock.send(pending[0])
+    def _send_some(self, buffers: Sequence[Bytes]) -> int:
+        # One record holds 16 KiB: joining small buffers saves records, copying large ones saves nothing.
+        small, size = 0, 0
+        while small < len(buffers) and size + len(buffers[small]) <= 65536:
+            size += len(buffers[small])
+            small += 1
+        return self._sock.send(b"".join(buffers[:small]) if small > 1 else buffers[0])
 
     def ready(self) -> bool:
         return self._closed or self._sock.pending() > 0 or self._poll()
@@ -548,15 +548,13 @@ def _peer_is_silent(sock: socket.socket) -> bool:
     return bool(unanswered) and int.from_bytes(info[56:60], sys.byteorder) >= DEAD_AFTER * 1000
 
 
-def _drop(pending: list[Bytes], sent: int) -> None:
-    """Take the first ``sent`` bytes off the buffers."""
+def _without(buffers: Sequence[Bytes], sent: int) -> list[Bytes]:
+    """The buffers without their first ``sent`` bytes."""
     index = 0
-    while sent >= len(pending[index]):
-        sent -= len(pending[index])
+    while sent >= len(buffers[index]):
+        sent -= len(buffers[index])
         index += 1
-    del pending[:index]
-    if sent:
-        pending[0] = memoryview(pending[0])[sent:]
+    return [memoryview(buffers[index])[sent:], *buffers[index + 1 :]]
 
 
 class _Poller:

@@ -1,0 +1,336 @@
+"""One folder of this machine, reached so that nothing leads out of it.
+
+Where the system can do it, every file is opened relative to a handle of its directory, and every directory relative to
+the one above it, without following symbolic links: a link that somebody puts in place of a directory, at whatever
+moment, leads nowhere. Elsewhere (Windows) paths are resolved and compared before each use, which leaves a moment between
+the look and the use; files are named so that no other stream or device can be meant.
+
+A `Folder` and its directories belong to one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+from handshakes.errors import UnsafePath
+from handshakes.manifest import Entry, Skipped
+from handshakes.paths import check_component, check_path, is_partial
+
+__all__ = ["Directory", "Folder", "NotAFile", "reason_for", "walk"]
+
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
+_BINARY = getattr(os, "O_BINARY", 0)
+READ = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | _BINARY
+"""Opening to read: a symbolic link is refused, a fifo does not keep us waiting."""
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY
+"""Opening a file that does not exist yet."""
+REUSE = os.O_RDWR | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | _BINARY
+"""Opening what an earlier transfer left."""
+
+HAS_HANDLES = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and bool(_NO_FOLLOW)
+"""Whether this system opens files relative to a directory's handle."""
+_WINDOWS = os.name == "nt"
+
+_KINDS = {
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+
+class NotAFile(OSError):
+    """What stands there is no regular file; the text says what it is."""
+
+    def __init__(self, mode: int) -> None:
+        self.kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+        super().__init__(errno.EINVAL, self.kind)
+
+
+_REASONS = {
+    errno.ELOOP: "symbolic link",
+    errno.EMLINK: "symbolic link",
+    errno.ENOENT: "it is no longer there",
+    errno.ESTALE: "it is no longer there",
+    errno.ENOTDIR: "a folder on its way is a symbolic link or no folder",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EISDIR: "folder",
+    errno.ENXIO: "socket",
+    errno.ENOSPC: "no space is left",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "it is too large for that file system",
+    errno.ENAMETOOLONG: "its name is too long for that file system",
+}
+
+
+def reason_for(error: Exception) -> str:
+    """Why a file is skipped, for people; without paths of this machine, as it may travel."""
+    if isinstance(error, OSError):
+        return _REASONS.get(error.errno or 0) or error.strerror or type(error).__name__
+    return str(error)
+
+
+class Directory(ABC):
+    """One open directory. Names are single components; what is a symbolic link is never followed."""
+
+    @abstractmethod
+    def enter(self, name: str) -> Directory:
+        """The directory ``name`` in it."""
+
+    @abstractmethod
+    def make(self, name: str) -> None:
+        """Make the directory ``name``."""
+
+    @abstractmethod
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        """A file descriptor of ``name``."""
+
+    @abstractmethod
+    def status(self, name: str) -> os.stat_result:
+        """What ``name`` is."""
+
+    @abstractmethod
+    def replace(self, name: str, final: str) -> None:
+        """Give ``name`` the name ``final``, in place of what has it."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove the file ``name``."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        """What is in it, in the order of the file system."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Bring its names to the disk."""
+
+    @abstractmethod
+    def again(self) -> Directory:
+        """The same directory, to be closed for itself."""
+
+    def close(self) -> None:  # noqa: B027 - some hold nothing
+        """Give the handle back."""
+
+
+class HandleDirectory(Directory):
+    """A directory by its handle."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def enter(self, name: str) -> Directory:
+        return HandleDirectory(os.open(name, _DIRECTORY, dir_fd=self._handle))
+
+    def make(self, name: str) -> None:
+        os.mkdir(name, dir_fd=self._handle)
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        return os.open(name, flags, mode, dir_fd=self._handle)
+
+    def status(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+
+    def replace(self, name: str, final: str) -> None:
+        os.replace(name, final, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+
+    def remove(self, name: str) -> None:
+        os.unlink(name, dir_fd=self._handle)
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        with os.scandir(self._handle) as found:
+            yield from found
+
+    def flush(self) -> None:
+        os.fsync(self._handle)
+
+    def again(self) -> Directory:
+        return HandleDirectory(os.dup(self._handle))
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+class PlainDirectory(Directory):
+    """A directory by its path, looked at before each use: for systems without handles of directories."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._verify()
+        if not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+    def _verify(self) -> None:
+        if os.path.realpath(self._path) != self._path:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def _within(self, name: str) -> str:
+        self._verify()
+        return os.path.join(self._path, name)
+
+    def enter(self, name: str) -> Directory:
+        self.status(name)
+        return PlainDirectory(os.path.join(self._path, name))
+
+    def make(self, name: str) -> None:
+        os.mkdir(self._within(name))
+
+    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
+        path = self._within(name)
+        if os.path.islink(path):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return os.open(path, flags, mode)
+
+    def status(self, name: str) -> os.stat_result:
+        return os.lstat(self._within(name))
+
+    def replace(self, name: str, final: str) -> None:
+        os.replace(self._within(name), os.path.join(self._path, final))
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._within(name))
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        self._verify()
+        with os.scandir(self._path) as found:
+            yield from found
+
+    def flush(self) -> None:
+        """Nothing to do: where there are no handles, there is no way to flush a directory either."""
+
+    def again(self) -> Directory:
+        return self
+
+
+class Folder:
+    """The folder at ``path`` (made, with ``create``) and everything below it, for one thread.
+
+    ``path`` itself is its owner's choice: there, links are followed. At most ``kept`` directories are held open.
+    Raises `OSError` when it can't be opened.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        kept: int = 32,
+        handles: bool = HAS_HANDLES,
+        windows: bool = _WINDOWS,
+    ) -> None:
+        where = os.path.realpath(path)
+        if create:
+            Path(where).mkdir(parents=True, exist_ok=True)
+        self._windows = windows
+        self._kept = max(2, kept)
+        if handles:
+            self._root: Directory = HandleDirectory(os.open(where, _DIRECTORY & ~_NO_FOLLOW))
+        else:
+            self._root = PlainDirectory(where)
+        self._open: OrderedDict[tuple[str, ...], Directory] = OrderedDict()
+        self._last: tuple[tuple[str, ...], Directory] = ((), self._root)
+
+    def split(self, path: str) -> tuple[str, ...]:
+        """The components of ``path``. Raises `UnsafePath` as `check_path`, on Windows for more."""
+        components = check_path(path)
+        if self._windows:
+            for component in components:
+                if ":" in component or component[-1] in ". ":
+                    raise UnsafePath(f"the path {path!r} is refused: {component!r} means another file on Windows")
+        return components
+
+    def directory(self, components: tuple[str, ...], *, create: bool = False) -> Directory:
+        """The directory below this folder; good until the next call. Raises `OSError`."""
+        if components == self._last[0]:
+            return self._last[1]
+        found = self._open.get(components)
+        if found is None:
+            found = self._walk_to(components, create)
+        else:
+            self._open.move_to_end(components)
+        self._last = (components, found)
+        return found
+
+    def _walk_to(self, components: tuple[str, ...], create: bool) -> Directory:
+        depth = len(components)
+        while depth and components[:depth] not in self._open:
+            depth -= 1
+        directory = self._open[components[:depth]] if depth else self._root
+        while depth < len(components):
+            name = components[depth]
+            try:
+                below = directory.enter(name)
+            except FileNotFoundError:
+                if not create:
+                    raise
+                with contextlib.suppress(FileExistsError):
+                    directory.make(name)
+                below = directory.enter(name)
+            depth += 1
+            directory = self._open[components[:depth]] = below
+            self._trim(components[:depth])
+        return directory
+
+    def _trim(self, newest: tuple[str, ...]) -> None:
+        while len(self._open) > self._kept:
+            key, oldest = self._open.popitem(last=False)
+            assert key != newest
+            oldest.close()
+            self._last = ((), self._root)
+
+    def forget(self) -> None:
+        """Close the directories that are held: one of them may have been removed."""
+        for directory in self._open.values():
+            directory.close()
+        self._open.clear()
+        self._last = ((), self._root)
+
+    def open_file(self, path: str) -> int:
+        """A descriptor to read the file at ``path`` with; what is no regular file shows in its ``fstat``.
+
+        Raises `UnsafePath`, and `OSError` when it can't be opened or a part of its way is a symbolic link.
+        """
+        components = self.split(path)
+        return self.directory(components[:-1]).open(components[-1], READ)
+
+    def look_up(self, path: str) -> Entry:
+        """The regular file at ``path``. Raises `UnsafePath` and `OSError`, `NotAFile` for what is something else."""
+        components = self.split(path)
+        if is_partial(components[-1]):
+            raise UnsafePath("it is a partial file")
+        found = self.directory(components[:-1]).status(components[-1])
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFile(found.st_mode)
+        return Entry(path, found.st_size, found.st_mtime_ns, found.st_mode & 0o777)
+
+    def close(self) -> None:
+        """Give all handles back."""
+        self.forget()
+        self._root.close()
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class Found:
+    """What `walk` yields: a file, a folder (``is_folder``), or what is skipped."""
+
+    __slots__ = ()

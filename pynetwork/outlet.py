@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from operator import index
 from typing import Any
 
-from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError
+from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError, ValueTooLarge
 from handshakes.messages import Abort, Bytes, Credit, Event, Goodbye
 from handshakes.values import RAW, TREE, encode
 from pynetwork.link import Link
@@ -35,6 +35,7 @@ ARRAY_FRAME_TARGET = 256 * 1024
 LARGE = 64 * 1024
 """An item of so many bytes is sent at once, from the memory where it lies."""
 _ITEM_OVERHEAD = 16
+_FRAME_OVERHEAD = 64
 _LINGER = 0.001
 _QUICK = 50e-6
 _QUICK_ITEMS = 4
@@ -66,9 +67,10 @@ class Outlet:
         try:
             try:
                 count = self._gather(source)
-            except PynetworkError:
+            except (ConnectionLost, OperationAborted):
                 raise
             except BaseException:
+                # The items before it arrive before the error does.
                 self._flush()
                 raise
             self._flush()
@@ -90,7 +92,7 @@ class Outlet:
             if payload is None or ident < 0:
                 break
             count += 1
-            if raw and type(payload) is bytes:
+            if raw and type(payload) is bytes and len(payload) < LARGE:
                 append(item)
                 size += len(payload) + _ITEM_OVERHEAD
             else:
@@ -113,7 +115,12 @@ class Outlet:
     def _append_encoded(self, ident: int, payload: Any) -> int:
         """Encode and append an item; answers what it counts for, which is enough to flush a large one at once."""
         form, head, buffers, size = encode(payload, self._connection.registry)
-        if form != self._form or head != self._head or form == TREE:
+        if size > self._connection.send_limit - _FRAME_OVERHEAD:
+            raise ValueTooLarge(
+                f"item {ident} has {size} bytes, the caller accepts {self._connection.send_limit} at once; "
+                "yield it in parts, or raise limit= of the controller"
+            )
+        if form != self._form or head != self._head or form == TREE or size >= LARGE:
             self._flush()
             self._form, self._head = form, head
         data: Bytes = buffers[0] if len(buffers) == 1 else b"".join(buffers)

@@ -210,8 +210,8 @@ class Connection:
 
         Raises `RemoteProtocolError` when the peer broke the protocol, `AuthenticationFailed` when it could
         not prove itself, and on a client the `Refused` that the gateway answered. After each of them,
-        `data_to_send` may hold a last word for the peer, and the connection is at its end. `ValueNotSupported`
-        comes from a value whose class is not registered here; the connection goes on.
+        `data_to_send` may hold a last word for the peer, and the connection is at its end.
+        `ValueNotSupported` comes from a value whose class is not registered here; the connection goes on.
         """
         try:
             while not self._aborting:
@@ -310,8 +310,8 @@ class Connection:
             self._outbox.append(_frame(PROOF, 0, b"", prove(self._key, "client", self._transcript)))
         elif self._key:
             raise AuthenticationFailed(
-                "this controller has a key, but the gateway does not ask for one, so it can't prove that it is "
-                "the right one; leave key= out if that is meant"
+                "this controller has a key, but the gateway does not ask for one, so it can't prove that it "
+                "is the right one; leave key= out if that is meant"
             )
         self._enter(Phase.WELCOME)
 

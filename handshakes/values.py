@@ -77,7 +77,7 @@ def encode(value: object, registry: Registry = default_registry) -> Encoded:
         if isinstance(value, numpy.ndarray):
             return _encode_array(value)
         return _TreeWriter(registry).encode(value)
-    if b"null" in text and _guarded(value) is not value:
+    if text.find(b"null") >= 0 and _guarded(value) is not value:
         return _TreeWriter(registry).encode(value)
     return JSON, b"", [text], len(text)
 

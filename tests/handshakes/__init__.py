@@ -1,0 +1,1 @@
+"""Tests of the wire contract: no sockets, no threads, no clocks."""

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from handshakes.connection import Connection, Phase
+from handshakes.connection import Connection
 from handshakes.errors import (
     BadRequest,
     Closed,
@@ -240,7 +240,7 @@ class Pool:
         handlers = self.handlers()
         while (left := self.handlers()) and not deadline.passed:
             for handler in left:
-                if handler.link.connection.phase is Phase.IDLE:
+                if handler.running is None:
                     handler.link.stream.shutdown()
             with self._changed:
                 self._changed.wait_for(lambda: not self._handlers, min(0.02, deadline.remaining() or 0))

@@ -4,9 +4,9 @@ Fast producers share frames, a lone item leaves at once, and no item waits for t
 
 - *Slow* is how every stream begins: each item is sent as soon as it is produced.
 - When four items in a row were produced within 50 us each, the stream turns *fast*: items gather until a frame is
-  worth sending. From then on a second thread looks every millisecond; when items have waited since its last look, it
-  sends them itself and the stream is slow again. So an item waits for two milliseconds at the most, whatever the
-  generator does next.
+  worth sending. From then on a second thread looks every millisecond, and sends what has waited since its last look; when
+  nothing was produced meanwhile either, the stream is slow again. So an item waits for two milliseconds at the most,
+  whatever the generator does next.
 
 What gathers is a plain list: the producer appends, whoever holds the link's lock takes from its front. Both are
 single steps of the interpreter, so the producer needs no lock for an item. Payloads that the generator could still change
@@ -175,19 +175,26 @@ class Outlet:
         self._armed.set()
 
     def _tick(self) -> None:
-        seen = -1
+        sends_seen, pending_seen = -1, 0
         while not self._ended.is_set():
             self._armed.wait()
             self._ended.wait(_LINGER)
-            if self._pending and self._sends == seen:
-                # Slow first, then send: what the producer appended while it still saw "fast" is sent here.
-                self._fast = False
+            pending = len(self._pending)
+            if pending and self._sends == sends_seen:
+                if pending == pending_seen:
+                    # The generator stands still. Slow first, then send: what was appended while "fast" was still seen
+                    # is sent here, what comes later is sent by the producer itself.
+                    self._fast = False
                 self._send_from_ticker()
-            seen = self._sends
-            if not self._fast and not self._pending and not self._ended.is_set():
-                self._armed.clear()
-                if self._fast or self._ended.is_set():
-                    self._armed.set()
+            sends_seen, pending_seen = self._sends, len(self._pending)
+            if not self._fast and not self._pending:
+                self._rest()
+
+    def _rest(self) -> None:
+        """Look no more until the stream is fast again."""
+        self._armed.clear()
+        if self._fast or self._ended.is_set():
+            self._armed.set()
 
     def _send_from_ticker(self) -> None:
         if not self._link.lock.acquire(blocking=False):

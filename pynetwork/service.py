@@ -27,7 +27,7 @@ class ServedOperation(Operation):
         Raises `OperationAborted` when the caller left, `ConnectionLost` when it has gone, `DeadlineExceeded` after
         ``timeout`` seconds.
         """
-        while True:
+        while self._link.connection.wants_data:
             event = self._link.next_event(timeout)
             if type(event) is Message:
                 return event
@@ -37,6 +37,7 @@ class ServedOperation(Operation):
                 raise ConnectionLost(f"{self.peer} said goodbye in the middle of an operation")
             if type(event) is not Credit:
                 raise RemoteProtocolError(f"{type(event).__name__} is no part of this operation")
+        raise OperationAborted("the caller left the operation")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 
 from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError, ValueTooLarge
 from handshakes.messages import Abort, Bytes, Credit, Event, Goodbye
-from handshakes.values import RAW, TREE, encode
+from handshakes.values import JSON, RAW, TREE, encode
 from pynetwork.link import Link
 
 __all__ = ["Outlet"]
@@ -124,8 +124,10 @@ class Outlet:
             self._flush()
             self._form, self._head = form, head
         data: Bytes = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-        if type(data) is not bytes and size < LARGE:
-            data = bytes(data)
+        if size < LARGE:
+            # orjson leaves a text at the end of a kilobyte that it has to give back; while texts gather, each then costs 2 us
+            # for new memory. A copy (here with a blank, which JSON allows) makes room at once: 0.2 us.
+            data = bytes(data) + b" " if form == JSON else bytes(data)
         self._target = ARRAY_FRAME_TARGET if size > 2048 else FRAME_TARGET
         self._pending.append((ident, data))
         return self._target if size >= LARGE or form == TREE else size + _ITEM_OVERHEAD

@@ -2,9 +2,10 @@
 
 Each hello carries a fresh nonce of 32 random bytes. The client proves itself first, then the gateway, each
 with HMAC-SHA-256 (RFC 2104) over its role and the transcript: both hellos, byte by byte as they were sent,
-and the SHA-256 of the TLS certificate where both sides know it. A proof is good for one connection and one
-direction only: it can be neither replayed (nonces), nor mirrored (roles), nor kept after a tampered hello
-(transcript), nor passed on by someone in the middle of a TLS connection (certificate).
+and the SHA-256 of the TLS certificate where both sides know it; the gateway's transcript ends with the rights
+that it grants. A proof is good for one connection and one direction only: it can be neither replayed
+(nonces), nor mirrored (roles), nor kept after a tampered hello or tampered rights (transcript), nor passed on
+by someone in the middle of a TLS connection (certificate).
 
 A key is text or bytes. Text is stretched with scrypt (RFC 7914), so that a recorded proof of a short word
 costs time and memory for every guess; still, a key from ``secrets.token_urlsafe()`` is the better one.

@@ -5,32 +5,21 @@ Strategy: a driver receives into ``buffer()``, says so with ``received()``, and 
 the protocol allows it now and answers the buffers to send. Nothing here waits, knows the time, or touches a
 socket.
 
-A pair begins with the handshake::
-
-    client                         gateway
-    HELLO (nonce, limits)    ->
-                             <-    HELLO (nonce, limits)
-    PROOF                    ->                             when the gateway asks for a key
-                             <-    WELCOME (rights, proof)  or REFUSAL (status, reason)
-
-Then the client opens one operation at a time. Both sides may say `Message`; a gateway that streams sends
-`Items` as far as the client's `Credit` reaches; the gateway ends the operation with `Result` or `Fault`. A
-client that leaves early sends `Abort` and may go on at once: what still arrives for an operation it left is
-dropped up to its end, and a gateway that was told to abort reads nothing more before it has ended the
-operation. `_RECEIVES` says what may arrive when; anything else is a `RemoteProtocolError`, after which the
-connection is of no more use.
+A pair begins with the handshake, drawn in `handshakes.handshake`. Then the client opens one operation at a
+time. Both sides may say `Message`; a gateway that streams sends `Items` as far as the client's `Credit`
+reaches; the gateway ends the operation with `Result` or `Fault`. A client that leaves early sends `Abort` and
+may go on at once: what still arrives for an operation it left is dropped up to its end, and a gateway that
+was told to abort reads nothing more before it has ended the operation. `_RECEIVES` says what may arrive when;
+anything else is a `RemoteProtocolError`, after which the connection is of no more use.
 """
 
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
-from handshakes.auth import NONCE_SIZE, prove, verify
+from handshakes import words
 from handshakes.errors import (
     AuthenticationFailed,
     Busy,
@@ -44,36 +33,30 @@ from handshakes.errors import (
     refusal,
 )
 from handshakes.frames import LARGEST_HEAD, Frame, FrameParser, pack_header
+from handshakes.handshake import PROTOCOL_VERSIONS, Handshake
 from handshakes.items import LARGEST_BODY, read_items, write_items
 from handshakes.messages import (
     Abort,
     Bytes,
-    Credit,
     Event,
     Fault,
     Goodbye,
-    Hello,
     Kind,
     Message,
     Open,
     Registry,
     Result,
     Rights,
-    Welcome,
 )
 from handshakes.messages import registry as default_registry
 from handshakes.values import decode, encode
+from handshakes.words import SMALL
 
 __all__ = ["LIMIT", "PROTOCOL_VERSIONS", "Connection", "Phase", "Role"]
 
-PROTOCOL_VERSIONS = (3, 3)
 LIMIT = 64 * 1024 * 1024
 """Largest frame body that a side accepts unless it says otherwise, in bytes."""
 
-_MAGIC = b"pynetwork"
-_CREDIT = struct.Struct("<IQ")
-_SMALL = 4096
-"""Limit in bytes for everything that a peer sends before it has proved itself."""
 _RECEIVE_CAPACITY = 64 * 1024
 
 HELLO, PROOF, WELCOME, REFUSAL, GOODBYE, OPEN, MESSAGE, ITEMS, CREDIT, ABORT, RESULT, FAULT = map(int, Kind)
@@ -87,35 +70,26 @@ class Role(enum.Enum):
 
 
 class Phase(enum.IntEnum):
-    """Where the pair stands, seen from one side."""
+    """Where the pair stands, seen from one side; ``text`` says it in words, as part of a sentence."""
 
-    START = 0
-    HELLO = 1
-    PROOF = 2
-    VERDICT = 3
-    WELCOME = 4
-    IDLE = 5
-    RUNNING = 6
-    CLOSED = 7
-    BROKEN = 8
+    text: str
 
-    @property
-    def text(self) -> str:
-        """The phase in words, as part of a sentence."""
-        return _PHASE_TEXTS[self]
+    START = 0, "not started"
+    HELLO = 1, "waiting for a hello"
+    PROOF = 2, "waiting for a proof"
+    VERDICT = 3, "deciding whether to serve"
+    WELCOME = 4, "waiting for a welcome"
+    IDLE = 5, "idle"
+    RUNNING = 6, "running an operation"
+    CLOSED = 7, "closed"
+    BROKEN = 8, "broken"
 
-
-_PHASE_TEXTS = (
-    "not started",
-    "waiting for a hello",
-    "waiting for a proof",
-    "deciding whether to serve",
-    "waiting for a welcome",
-    "idle",
-    "running an operation",
-    "closed",
-    "broken",
-)
+    def __new__(cls, value: int, text: str) -> Phase:  # noqa: PYI034 - typing has Self from 3.11 on
+        """A member, which is a number, with its text."""
+        phase = int.__new__(cls, value)
+        phase._value_ = value
+        phase.text = text
+        return phase
 
 
 class Connection:
@@ -141,31 +115,26 @@ class Connection:
         agent: str = "",
         registry: Registry = default_registry,
     ) -> None:
-        if len(nonce) != NONCE_SIZE:
-            raise LocalProtocolError(f"a nonce has {NONCE_SIZE} bytes, not {len(nonce)}")
-        if not _SMALL <= limit <= LARGEST_BODY:
-            raise ConfigurationError(f"limit={limit} is not between {_SMALL} and {LARGEST_BODY} bytes")
+        if not SMALL <= limit <= LARGEST_BODY:
+            raise ConfigurationError(f"limit={limit} is not between {SMALL} and {LARGEST_BODY} bytes")
         if key if role is Role.GATEWAY else keys:
             raise LocalProtocolError("a client has one key=, a gateway has keys= and asks for one of them")
         self.role = role
         self.rights = rights
         self.peer_agent = ""
-        self.send_limit = _SMALL
+        self.send_limit = SMALL
         self.operation = 0
         self.credit_items = 0
         self.credit_size = 0
         self.registry = registry
-        self._key = key
-        self._keys = dict(keys or {})
+        self._handshake = Handshake(
+            nonce=nonce, limit=limit, key=key, keys=keys, certificate=certificate, agent=agent
+        )
         self._limit = limit
-        self._certificate = certificate
-        self._hello = Hello(PROTOCOL_VERSIONS, limit, nonce, bool(key or keys), bool(certificate), agent)
-        self._peer = self._hello
-        self._transcript = b""
         self._outbox: list[bytes] = []
         self._left: set[int] = set()
         self._aborting = False
-        self._parser = FrameParser(limit=_SMALL, largest_head=_SMALL, capacity=_SMALL)
+        self._parser = FrameParser(limit=SMALL, largest_head=SMALL, capacity=SMALL)
         self._table = _RECEIVES[role]
         self._enter(Phase.HELLO if role is Role.GATEWAY else Phase.START)
 
@@ -236,7 +205,7 @@ class Connection:
         if self.phase is Phase.CLOSED:
             return
         if self.role is Role.GATEWAY and self.phase is not Phase.BROKEN:
-            self._outbox.append(_refusal_frame(getattr(error, "status", 400), str(error)))
+            self._outbox.append(words.refusal_frame(getattr(error, "status", 400), str(error)))
         self._enter(Phase.BROKEN)
 
     def _unexpected(self, frame: Frame) -> Event | None:
@@ -257,109 +226,55 @@ class Connection:
         """The client's first bytes."""
         self._expect(Phase.START)
         self._enter(Phase.HELLO)
-        return [self._say_hello()]
-
-    def _say_hello(self) -> bytes:
-        hello = self._hello
-        body = {
-            "versions": hello.versions,
-            "limit": hello.limit,
-            "nonce": hello.nonce.hex(),
-            "keyed": hello.keyed,
-            "bound": hello.bound,
-            "agent": _cut(hello.agent, 200),
-        }
-        frame = _frame(HELLO, 0, _MAGIC, orjson.dumps(body))
-        self._transcript += frame
-        return frame
+        return [self._handshake.say_hello()]
 
     def _read_hello(self, frame: Frame) -> Event | None:
-        peer = _parse_hello(frame)
-        self._transcript += _frame(HELLO, frame.flags, frame.head, bytes(frame.body), frame.operation)
-        low, high = PROTOCOL_VERSIONS
-        if peer.versions[0] > high or peer.versions[1] < low:
-            raise VersionMismatch(
-                f"protocol version {low} is spoken here, the other side speaks {peer.versions[0]} to "
-                f"{peer.versions[1]}; install the same major version of pynetwork on both"
-            )
-        self._peer = peer
+        peer = self._handshake.hear_hello(frame)
         self.peer_agent = peer.agent
         self.send_limit = min(peer.limit, LARGEST_BODY)
         if self.role is Role.CLIENT:
-            self._answer_hello(peer)
+            self._outbox += self._handshake.say_proof()
+            self._enter(Phase.WELCOME)
             return None
-        self._outbox.append(self._say_hello())
-        self._bind(peer)
-        if not self._keys:
-            self._enter(Phase.VERDICT)
-            return peer
-        if not peer.keyed:
-            raise AuthenticationFailed(
-                "this gateway asks for a key and the caller has none; give key= to the controller"
-            )
-        self._enter(Phase.PROOF)
-        return None
-
-    def _bind(self, peer: Hello) -> None:
-        if peer.bound and self._certificate:
-            self._transcript += self._certificate
-
-    def _answer_hello(self, peer: Hello) -> None:
-        self._bind(peer)
-        if peer.keyed and self._key:
-            self._outbox.append(_frame(PROOF, 0, b"", prove(self._key, "client", self._transcript)))
-        elif self._key:
-            raise AuthenticationFailed(
-                "this controller has a key, but the gateway does not ask for one, so it can't prove that it "
-                "is the right one; leave key= out if that is meant"
-            )
-        self._enter(Phase.WELCOME)
+        self._outbox.append(self._handshake.say_hello())
+        if self._handshake.asks_for_proof():
+            self._enter(Phase.PROOF)
+            return None
+        self._enter(Phase.VERDICT)
+        return peer
 
     def _read_proof(self, frame: Frame) -> Event:
-        proven = Rights.NONE
-        found = False
-        for key, rights in self._keys.items():
-            if verify(key, "client", self._transcript, bytes(frame.body)):
-                proven, found, self._key = rights, True, key
-        if not found:
-            raise AuthenticationFailed("wrong key")
-        self.rights = proven
+        self.rights = self._handshake.hear_proof(frame)
         self._enter(Phase.VERDICT)
-        return self._peer
+        return self._handshake.peer
 
     def welcome(self) -> list[bytes]:
         """The gateway serves this pair: its last word of the handshake."""
         self._expect(Phase.VERDICT)
-        proof = prove(self._key, "gateway", self._transcript) if self._key else b""
+        said = self._handshake.say_welcome(self.rights)
         self._open_up()
-        return [_frame(WELCOME, 0, b"", orjson.dumps([self.rights.value, proof.hex()]))]
+        return [said]
 
     def refuse(self, status: int, message: str) -> list[bytes]:
         """The gateway does not serve this pair; allowed at any time of the handshake."""
         if self.role is not Role.GATEWAY or self.phase not in (Phase.HELLO, Phase.PROOF, Phase.VERDICT):
             raise LocalProtocolError(f"a connection that is {self.phase.text} can't be refused")
         self._enter(Phase.CLOSED)
-        return [_refusal_frame(status, message)]
+        return [words.refusal_frame(status, message)]
 
     def _read_welcome(self, frame: Frame) -> Event:
-        rights, proof = _parse_list(frame, int, str)
-        event = Welcome(Rights(rights & Rights.ALL.value), _parse_hex(proof))
-        if self._key and not verify(self._key, "gateway", self._transcript, event.proof):
-            raise AuthenticationFailed(
-                "the gateway did not prove that it knows the key; it may be another than you mean"
-            )
+        event = self._handshake.hear_welcome(frame)
         self.rights = event.rights
         self._open_up()
         return event
 
     def _read_refusal(self, frame: Frame) -> Event:
-        status, message = _parse_list(frame, int, str)
+        status, message = words.parse_refusal(frame)
         self._enter(Phase.CLOSED)
         raise refusal(status, message)
 
     def _open_up(self) -> None:
         self._parser.resize(limit=self._limit, largest_head=LARGEST_HEAD, capacity=_RECEIVE_CAPACITY)
-        self._transcript = b""
         self._enter(Phase.IDLE)
 
     # The client's words
@@ -385,20 +300,17 @@ class Connection:
     def credit(self, items: int, size: int) -> list[Bytes]:
         """Allow the gateway so many further items, and bytes of them."""
         self._expect(Phase.RUNNING, Role.CLIENT)
-        try:
-            head = _CREDIT.pack(items, size)
-        except struct.error as error:
-            raise LocalProtocolError(f"{items} items and {size} bytes are no credit") from error
+        said = words.credit_frame(items, size, self.operation)
         self.credit_items += items
         self.credit_size += size
-        return [_frame(CREDIT, 0, head, b"", self.operation)]
+        return [said]
 
     def abort(self) -> list[Bytes]:
         """Leave the running operation; the next may be opened at once."""
         self._expect(Phase.RUNNING, Role.CLIENT)
         self._left.add(self.operation)
         self._enter(Phase.IDLE)
-        return [_frame(ABORT, 0, b"", b"", self.operation)]
+        return [words.small_frame(ABORT, 0, b"", b"", self.operation)]
 
     def goodbye(self) -> list[Bytes]:
         """End the pair. Allowed once the handshake is over."""
@@ -407,7 +319,7 @@ class Connection:
                 f"there is nobody to say goodbye to on a connection that is {self.phase.text}"
             )
         self._enter(Phase.CLOSED)
-        return [_frame(GOODBYE, 0, b"", b"")]
+        return [words.small_frame(GOODBYE, 0, b"", b"")]
 
     # Words of both
 
@@ -456,15 +368,11 @@ class Connection:
     def fault(self, status: int, type_name: str, message: str, traceback: str = "") -> list[Bytes]:
         """End the operation with an error; texts are cut so that they always fit."""
         self._expect(Phase.RUNNING, Role.GATEWAY)
-        room = 16384
-        while True:
-            texts = [_cut(type_name, min(200, room)), _cut(message, room // 2), _cut(traceback[-room:], room)]
-            body = orjson.dumps([status, *texts])
-            if len(body) <= self.send_limit:
-                break
-            room //= 2
+        said = words.fault_frame(
+            Fault(status, type_name, message, traceback), self.operation, self.send_limit
+        )
         self._end_operation()
-        return [_frame(FAULT, 0, b"", body, self.operation)]
+        return [said]
 
     def _end_operation(self) -> None:
         self._aborting = False
@@ -500,12 +408,12 @@ class Connection:
         return items
 
     def _read_credit(self, frame: Frame) -> Event | None:
-        if len(frame.head) != _CREDIT.size or frame.operation != self.operation:
+        credit = words.parse_credit(frame)
+        if frame.operation != self.operation:
             raise RemoteProtocolError("a credit arrived that belongs to no operation")
-        items, size = _CREDIT.unpack(frame.head)
-        self.credit_items += items
-        self.credit_size += size
-        return Credit(items, size)
+        self.credit_items += credit.items
+        self.credit_size += credit.size
+        return credit
 
     def _read_abort(self, frame: Frame) -> Event:
         if frame.operation != self.operation:
@@ -522,7 +430,7 @@ class Connection:
     def _read_fault(self, frame: Frame) -> Event | None:
         if frame.operation != self.operation:
             return self._unexpected(frame)
-        event = Fault(*_parse_list(frame, int, str, str, str))
+        event = words.parse_fault(frame)
         self._enter(Phase.IDLE)
         return event
 
@@ -550,75 +458,9 @@ class Connection:
                 f"({self.send_limit}); send it in parts, as a stream or as a file, or raise limit= there"
             )
         header = pack_header(kind, flags, operation, len(head), size)
-        if size < _SMALL:
+        if size < SMALL:
             return [header + head + buffers[0]] if len(buffers) == 1 else [b"".join((header, head, *buffers))]
         return [header + head, *buffers]
-
-
-def _frame(kind: int, flags: int, head: bytes, body: bytes, operation: int = 0) -> bytes:
-    return pack_header(kind, flags, operation, len(head), len(body)) + head + body
-
-
-def _refusal_frame(status: int, message: str) -> bytes:
-    # 500 characters fit into `_SMALL` however they are escaped.
-    return _frame(REFUSAL, 0, b"", orjson.dumps([status, _cut(message, 500)]))
-
-
-def _cut(text: str, size: int) -> str:
-    """``text`` with at most ``size`` characters, and none that UTF-8 can't hold."""
-    return text[:size].encode("utf-8", "replace").decode()
-
-
-# A peer's JSON is believed to hold these types and no others: turning one into another may raise anything.
-
-
-def _parse(frame: Frame) -> Any:
-    try:
-        return orjson.loads(frame.body)
-    except orjson.JSONDecodeError as error:
-        raise RemoteProtocolError(f"a {Kind(frame.kind).name} arrived that is no JSON: {error}") from error
-
-
-def _parse_list(frame: Frame, *kinds: type) -> list[Any]:
-    """The elements of a body that is a JSON array of exactly these types."""
-    parsed = _parse(frame)
-    if type(parsed) is not list or tuple(map(type, parsed)) != kinds:
-        raise RemoteProtocolError(f"a {Kind(frame.kind).name} arrived that is malformed")
-    return parsed
-
-
-def _parse_hex(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError as error:
-        raise RemoteProtocolError("a nonce or proof arrived that is not hexadecimal") from error
-
-
-_HELLO_FIELDS = {"versions": list, "limit": int, "nonce": str, "keyed": bool, "bound": bool, "agent": str}
-
-
-def _parse_hello(frame: Frame) -> Hello:
-    if frame.head != _MAGIC:
-        raise RemoteProtocolError("the other side does not speak pynetwork 3")
-    body = _parse(frame)
-    if type(body) is not dict or any(
-        type(body.get(name)) is not kind for name, kind in _HELLO_FIELDS.items()
-    ):
-        raise RemoteProtocolError("a hello arrived that is malformed")
-    versions = body["versions"]
-    if list(map(type, versions)) != [int, int]:
-        raise RemoteProtocolError("a hello arrived without a range of versions")
-    hello = Hello(
-        (versions[0], versions[1]),
-        body["limit"],
-        _parse_hex(body["nonce"]),
-        body["keyed"],
-        body["bound"],
-        body["agent"][:200],
-    )
-    if len(hello.nonce) != NONCE_SIZE or hello.limit < _SMALL:
-        raise RemoteProtocolError("a hello arrived with a nonce or a limit that is too small")
-    return hello
 
 
 _Reader = Callable[[Connection, Frame], "Event | None"]

@@ -164,12 +164,20 @@ class RemoteFault(PynetworkError):
 
 
 class ItemFailed(PynetworkError):
-    """The call for one item of a ``map`` failed: ``index`` and ``item`` say which, ``__cause__`` why."""
+    """The call for one item of a ``map`` failed: ``index`` and ``item`` say which, ``__cause__`` why.
+
+    The reason is an argument, so that it also comes along to another process: a pickle has no ``__cause__``.
+    """
 
     def __init__(self, index: int, item: object, reason: BaseException) -> None:
-        super().__init__(f"item {index} ({_short(item)}) failed: {reason}")
+        super().__init__(index, item, reason)
         self.index = index
         self.item = item
+        self.__cause__ = reason
+
+    def __str__(self) -> str:
+        index, item, reason = self.args
+        return f"item {index} ({_short(item)}) failed: {reason}"
 
 
 def _short(item: object) -> str:

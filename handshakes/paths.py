@@ -35,11 +35,11 @@ PATH_LIMIT: Final = 4096
 COMPONENT_LIMIT: Final = 255
 """The most bytes in one component: NAME_MAX of Linux, macOS and NTFS."""
 
-_DEVICES: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³])[ ]*(?:[.:].*)?", re.I | re.S)
+_DEVICES: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³])[ ]*(?:[.:].*)?", re.IGNORECASE | re.DOTALL)
 
 # One search finds every path that needs a closer look. It may suspect a harmless one; it never misses a bad one.
 _SUSPECT: Final = re.compile(
-    r"(?:\A|/)(?:\.{0,2}(?:/|\Z)|[a-z]:|(?:con|prn|aux|nul|com.|lpt.|conin\$|conout\$)[ ]*(?:[.:/]|\Z))|[\0\\]", re.I
+    r"(?:\A|/)(?:\.{0,2}(?:/|\Z)|[a-z]:|(?:con|prn|aux|nul|com.|lpt.|conin\$|conout\$)[ ]*(?:[.:/]|\Z))|[\0\\]", re.IGNORECASE
 )
 
 # So many characters have at most 252 bytes, whatever they are: no component among them is too long.

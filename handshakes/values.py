@@ -125,7 +125,7 @@ def array_head(array: Array) -> bytes:
 @lru_cache(maxsize=256)
 def _head(dtype: numpy.dtype[Any], shape: tuple[int, ...], fortran: bool) -> bytes:
     try:
-        description = None if dtype.hasobject else numpy.lib.format.dtype_to_descr(dtype)
+        description = None if dtype.hasobject else _description(dtype)
         head = orjson.dumps([description, shape, "F" if fortran else "C"])
         faithful = read_array_head(head).dtype == dtype
     except (TypeError, ValueError, RemoteProtocolError):
@@ -135,6 +135,21 @@ def _head(dtype: numpy.dtype[Any], shape: tuple[int, ...], fortran: bool) -> byt
             f"an array of dtype {dtype} has no wire form; convert it to plain numbers or bytes"
         )
     return head
+
+
+def _description(dtype: numpy.dtype[Any]) -> Any:
+    """As `numpy.lib.format.dtype_to_descr`, which warns of metadata: those stay behind, they are notes."""
+    return dtype.str if dtype.names is None else _without_metadata(dtype.descr)
+
+
+def _without_metadata(description: Any) -> Any:
+    if isinstance(description, list):
+        return [(name, _without_metadata(kind), *shape) for name, kind, *shape in description]
+    if isinstance(description, tuple):
+        # An array of elements of a kind is described by the kind and a shape, metadata by the kind and a dict.
+        kind, more = description
+        return kind if isinstance(more, dict) else (_without_metadata(kind), more)
+    return description
 
 
 def array_memory(array: Array) -> memoryview:

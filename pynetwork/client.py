@@ -70,6 +70,8 @@ class CallerOperation(Operation):
         except BaseException as error:
             self._end()
             self._client.lose(error)
+            if self._client.closed and isinstance(error, PynetworkError):
+                raise Closed("this client was closed in the middle of an operation") from error
             raise
         if type(event) is Result:
             self._end()
@@ -137,6 +139,11 @@ class Client:
     def rights(self) -> Rights:
         """What this client's key grants."""
         return self.link.connection.rights
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed on this side."""
+        return self._closed
 
     @property
     def usable(self) -> bool:
@@ -281,6 +288,8 @@ class Client:
         self._closed = True
         if self._lost is None:
             self._leave()
+            # Closing alone would not wake another thread that waits for an answer.
+            self.link.stream.shutdown()
         self.link.stream.close()
 
     def _leave(self) -> None:

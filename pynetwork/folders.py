@@ -14,14 +14,15 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 from handshakes.errors import UnsafePath
-from handshakes.manifest import Entry, Skipped
-from handshakes.paths import check_component, check_path, is_partial
+from handshakes.manifest import Entry, Page, Skipped
+from handshakes.paths import check_path, is_partial
 
 __all__ = ["Directory", "Folder", "NotAFile", "reason_for", "walk"]
 
@@ -109,6 +110,10 @@ class Directory(ABC):
         """Remove the file ``name``."""
 
     @abstractmethod
+    def set_times(self, name: str, times: tuple[int, int]) -> None:
+        """Set when the file ``name`` was read and changed, in ns."""
+
+    @abstractmethod
     def entries(self) -> Iterator[os.DirEntry[str]]:
         """What is in it, in the order of the file system."""
 
@@ -149,6 +154,9 @@ class HandleDirectory(Directory):
 
     def remove(self, name: str) -> None:
         os.unlink(name, dir_fd=self._handle)
+
+    def set_times(self, name: str, times: tuple[int, int]) -> None:
+        os.utime(name, ns=times, dir_fd=self._handle, follow_symlinks=False)
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
         with os.scandir(self._handle) as found:
@@ -204,6 +212,9 @@ class PlainDirectory(Directory):
 
     def remove(self, name: str) -> None:
         os.unlink(self._within(name))
+
+    def set_times(self, name: str, times: tuple[int, int]) -> None:
+        os.utime(self._within(name), ns=times)
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
         self._verify()
@@ -330,7 +341,82 @@ class Folder:
         self.close()
 
 
-class Found:
-    """What `walk` yields: a file, a folder (``is_folder``), or what is skipped."""
+def folds_case(folder: Folder, path: str = "") -> bool:
+    """Whether names in ``path`` below ``folder`` (made if need be) that differ in case only are one. Raises `OSError`."""
+    directory = folder.directory(folder.split(path) if path else (), create=True)
+    name = f".pynetwork-{os.getpid()}-{threading.get_ident()}.partial"
+    os.close(directory.open(name, CREATE))
+    try:
+        directory.status(name.upper())
+    except FileNotFoundError:
+        return False
+    else:
+        return True
+    finally:
+        directory.remove(name)
 
-    __slots__ = ()
+
+_BATCH = 512
+
+
+def walk(folder: Folder, start: str = "") -> Iterator[Page]:
+    """All files below ``folder``, or below its folder ``start``, in pages of bounded size, each from one directory.
+
+    What can't be transferred is among the skipped: links, pipes, sockets and devices, what can't be read, and names that
+    would mean something else on another system. Partial files are left out.
+    """
+    pending = [folder.split(start) if start else ()]
+    while pending:
+        components = pending.pop()
+        try:
+            directory = folder.directory(components).again()
+        except OSError as error:
+            yield Page([], [], [Skipped("/".join(components) or ".", reason_for(error))])
+            continue
+        try:
+            yield from _list(directory, "".join(f"{name}/" for name in components), components, pending)
+        finally:
+            directory.close()
+
+
+def _list(
+    directory: Directory, prefix: str, components: tuple[str, ...], pending: list[tuple[str, ...]]
+) -> Iterator[Page]:
+    page = Page([], [], [])
+    try:
+        for found in directory.entries():
+            try:
+                _sort_in(found, prefix, page, components, pending)
+            except (OSError, UnsafePath) as error:
+                page.skipped.append(Skipped(prefix + found.name, _brief(error)))
+            if len(page.files) + len(page.folders) + len(page.skipped) >= _BATCH:
+                yield page
+                page = Page([], [], [])
+    except OSError as error:
+        page.skipped.append(Skipped(prefix or ".", reason_for(error)))
+    if any(page):
+        yield page
+
+
+def _sort_in(
+    found: os.DirEntry[str], prefix: str, page: Page, components: tuple[str, ...], pending: list[tuple[str, ...]]
+) -> None:
+    name = found.name
+    path = prefix + name
+    check_path(path)
+    if found.is_file(follow_symlinks=False):
+        if is_partial(name):
+            return
+        status = found.stat(follow_symlinks=False)
+        page.files.append(Entry(path, status.st_size, status.st_mtime_ns, status.st_mode & 0o777))
+    elif found.is_dir(follow_symlinks=False):
+        status = found.stat(follow_symlinks=False)
+        page.folders.append(Entry(path, 0, status.st_mtime_ns, status.st_mode & 0o777))
+        pending.append((*components, name))
+    else:
+        raise NotAFile(found.stat(follow_symlinks=False).st_mode)
+
+
+def _brief(error: Exception) -> str:
+    """The reason alone: the path stands beside it."""
+    return reason_for(error).rpartition("is refused: ")[2]

@@ -164,7 +164,7 @@ class Gateway:
         reach = "" if self._keys or self._context else " (this machine only: give key= or tls= to be reachable from others)"
         logger.info("gateway %r listens on %s port %d%s", self.name, ", ".join(self._hosts), self._port, reach)
         if blocking:
-            self._wait()
+            self.wait()
         return self
 
     def stop(self, drain: float = 5.0) -> None:
@@ -190,7 +190,8 @@ class Gateway:
     def __exit__(self, *_exception: object) -> None:
         self.stop()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Return when the gateway has stopped: by ``stop``, Ctrl-C or SIGTERM."""
         with _on_sigterm(self._stop_asked.set):
             try:
                 # In slices, as some systems do not wake a waiting main thread for a signal.

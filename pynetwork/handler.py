@@ -169,10 +169,14 @@ def _text(error: BaseException) -> str:
         return f"(its text can't be had: {type(second).__name__})"
 
 
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "pynetwork"
+
+
 def _trace(error: BaseException) -> str:
     """The traceback without the gateway's own frames at its beginning."""
     trail = error.__traceback__
-    while trail is not None and trail.tb_next is not None and "pynetwork" in trail.tb_frame.f_globals.get("__name__", ""):
+    while trail is not None and trail.tb_next is not None and _is_ours(trail.tb_frame.f_globals.get("__name__", "")):
         trail = trail.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, trail))

@@ -54,14 +54,17 @@ class Lanes:
             raise failures[0]
         return [future.result() for future in futures]
 
-    def run(self, work: Callable[[Client, int], None]) -> LanesReport:
+    def run(
+        self, work: Callable[[Client, int], None], over: Callable[[int], None] | None = None
+    ) -> LanesReport:
         """Run ``work(client, lane)`` on every lane, each on a thread of its own, and wait for all.
 
         When ``work`` raises `ConnectionLost` its lane is replaced and ``work`` is called again with the new client; when
         that can't be done the others go on without it. Raises `ConnectionLost` when no lane is left, and the first
-        other exception, after every lane was stopped.
+        other exception, after every lane was stopped. ``over(lane)`` is called on a lane's thread when nothing more will
+        come of that lane, however it ended.
         """
-        run = _Run(self, work)
+        run = _Run(self, work, over or _nothing)
         run.start()
         return run.wait()
 
@@ -73,9 +76,13 @@ class Lanes:
                 return None
             try:
                 self.clients[lane] = client = self._dial()
-                return client
             except PynetworkError:
                 stopping.wait(pause)
+                continue
+            if self._closed.is_set():
+                client.close()
+                return None
+            return client
         return None
 
     def revive_idle(self) -> None:
@@ -85,6 +92,11 @@ class Lanes:
         for lane, client in enumerate(self.clients):
             if not client.usable:
                 self.revive(lane, threading.Event())
+
+    def interrupt(self) -> None:
+        """End every connection at once, which wakes whoever waits on one; they are replaced before the next job."""
+        for client in self.clients:
+            client.link.stream.shutdown()
 
     def close(self) -> None:
         """End every pair."""
@@ -96,9 +108,12 @@ class Lanes:
 class _Run:
     """One job on all lanes."""
 
-    def __init__(self, lanes: Lanes, work: Callable[[Client, int], None]) -> None:
+    def __init__(
+        self, lanes: Lanes, work: Callable[[Client, int], None], over: Callable[[int], None]
+    ) -> None:
         self._lanes = lanes
         self._work = work
+        self._over = over
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -131,9 +146,15 @@ class _Run:
         return self._report
 
     def _run_lane(self, lane: int) -> None:
+        try:
+            self._keep_working(lane)
+        finally:
+            self._over(lane)
+
+    def _keep_working(self, lane: int) -> None:
         client: Client | None = self._lanes.clients[lane]
         short_lives = 0
-        while client is not None:
+        while client is not None and not self._stopping.is_set():
             began = time.monotonic()
             try:
                 self._work(client, lane)
@@ -165,5 +186,8 @@ class _Run:
 
     def _stop(self) -> None:
         self._stopping.set()
-        for client in self._lanes.clients:
-            client.link.stream.shutdown()
+        self._lanes.interrupt()
+
+
+def _nothing(_lane: int) -> None:
+    pass

@@ -80,7 +80,11 @@ class Link:
         """An event if there is one without waiting, else None. Raises as ``next_event``."""
         event = self.connection.next_event()
         while event is None and self.connection.wants_data and self.stream.ready():
-            count = self.stream.receive_into(self.connection.buffer(), 0.0)
+            try:
+                count = self.stream.receive_into(self.connection.buffer(), 0.0)
+            except DeadlineExceeded:
+                # Part of a TLS record makes a socket readable, and yet there is nothing to read.
+                return None
             if count == 0:
                 raise ConnectionLost(f"{self.peer} ended the connection") from ConnectionResetError("end of stream")
             self.connection.received(count)

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from operator import index
 from typing import Any
 
-from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError, ValueTooLarge
+from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError, ValueNotSupported, ValueTooLarge
 from handshakes.messages import Abort, Bytes, Credit, Event, Goodbye
 from handshakes.values import JSON, RAW, TREE, encode
 from pynetwork.link import Link
@@ -150,12 +150,20 @@ class Outlet:
         while (event := link.poll_event()) is not None:
             self._note(event)
         reach = min(len(pending), connection.credit_items)
-        if reach and connection.credit_size > 0:
-            batch = pending[:reach]
+        while reach and connection.credit_size > 0:
+            idents, payloads = zip(*pending[:reach])
+            try:
+                buffers = connection.items(self._form, self._head, idents, payloads)
+            except (ValueNotSupported, ValueTooLarge):
+                if reach == 1:
+                    raise
+                # Together they are too much for the caller, or one of them is wrong: those before it still go.
+                reach //= 2
+                continue
             del pending[:reach]
-            idents, payloads = zip(*batch)
-            link.send(connection.items(self._form, self._head, idents, payloads))
+            link.send(buffers)
             self._sends += 1
+            reach = min(len(pending), connection.credit_items)
 
     @staticmethod
     def _note(event: Event) -> None:

@@ -7,8 +7,8 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from handshakes.errors import ConnectionLost, ItemFailed, PynetworkError
 from handshakes.messages import Items
@@ -21,6 +21,8 @@ __all__ = ["Swarm", "SwarmMap", "SwarmStream"]
 
 _AHEAD = 4
 """Results, or frames of items, that may wait for the consumer, per lane."""
+_PATIENCE = 1.0
+"""Seconds that a lane has to leave a job by itself, before its connection is ended."""
 
 
 class Swarm:
@@ -47,7 +49,7 @@ class Swarm:
         The first item whose call fails raises `ItemFailed`, after the results before it. An item whose lane was
         lost is called again on another, so a call may run twice.
         """
-        return SwarmMap(self._lanes, name, items, arguments, keywords)
+        return SwarmMap(_MapJob(self._lanes, name, items, arguments, keywords))
 
     def stream(self, name: str, /, *arguments: Any, ordered: bool = False, **keywords: Any) -> SwarmStream:
         """The items of generator ``name``, run once on every lane and merged into one iterator.
@@ -56,7 +58,7 @@ class Swarm:
         the items come by rising ident, where each lane's own idents rise; else as they arrive. On a lane that is lost and
         replaced the generator is started again; with ``ordered``, items that had arrived before are passed over.
         """
-        return SwarmStream(self._lanes, name, arguments, keywords, ordered)
+        return SwarmStream(_StreamJob(self._lanes, name, arguments, keywords, ordered))
 
     def download(
         self,
@@ -112,24 +114,35 @@ class _Job:
 
     def _run(self) -> None:
         try:
-            self.report = self._lanes.run(self._work)
+            self.report = self._lanes.run(self._work, self._lane_over)
         except BaseException as error:
             self._failure = error
         self._finished()
 
+    def iterate(self) -> Generator[Any, None, None]:
+        """Run, and give what comes of it; stops when it is closed."""
+        raise NotImplementedError
+
     def _work(self, client: Client, lane: int) -> None:
         raise NotImplementedError
+
+    def _lane_over(self, lane: int) -> None:
+        """Nothing more will come of this lane."""
 
     def _finished(self) -> None:
         raise NotImplementedError
 
-    def _end(self) -> None:
+    def _end(self, patience: float | None) -> None:
+        """Stop and wait; a lane that still waits for its gateway after ``patience`` seconds loses its connection."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(patience)
+        while self._thread.is_alive():
+            self._lanes.interrupt()
+            self._thread.join(_PATIENCE)
 
 
-class SwarmMap(_Job):
-    """The results of a map, in order. ``report`` tells, at the end, which lanes were replaced or lost."""
+class _MapJob(_Job):
+    """Calls for items, spread over the lanes."""
 
     def __init__(
         self, lanes: Lanes, name: str, items: Iterable[Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
@@ -137,6 +150,7 @@ class SwarmMap(_Job):
         super().__init__(lanes)
         self._name = name
         self._source = enumerate(items)
+        self._source_lock = threading.Lock()
         self._arguments = arguments
         self._keywords = keywords
         self._changed = threading.Condition()
@@ -148,19 +162,10 @@ class SwarmMap(_Job):
         self._in_flight = 0
         self._exhausted = False
         self._over = False
-        self._iterator = self._iterate()
 
-    def __iter__(self) -> Iterator[Any]:
-        return self._iterator
-
-    def __next__(self) -> Any:
-        return next(self._iterator)
-
-    def close(self) -> None:
-        """Stop: calls that run are waited for, no further ones are made."""
-        self._iterator.close()
-
-    def _iterate(self) -> Any:
+    def iterate(self) -> Generator[Any, None, None]:
+        """The results, in order."""
+        patience: float | None = None
         self._thread.start()
         try:
             while True:
@@ -177,11 +182,14 @@ class SwarmMap(_Job):
                 yield result
             if self._failure is not None:
                 raise self._failure
+        except KeyboardInterrupt:
+            patience = 0.0
+            raise
         finally:
             with self._changed:
                 self._stopping.set()
                 self._changed.notify_all()
-            self._end()
+            self._end(patience)
 
     def _has_news(self) -> bool:
         return self._next in self._results or self._next in self._errors or self._over
@@ -193,6 +201,8 @@ class SwarmMap(_Job):
                 result = client.call(self._name, item, *self._arguments, **self._keywords)
             except ConnectionLost:
                 self._give_back(task)
+                if self._stopping.is_set():
+                    return
                 raise
             except PynetworkError as error:
                 self._note(self._errors, index, (item, error))
@@ -201,25 +211,34 @@ class SwarmMap(_Job):
 
     def _take(self) -> tuple[int, Any] | None:
         """The next item; waits while the results are too far ahead, or while an item may still be given back."""
-        with self._changed:
-            while True:
+        while True:
+            with self._changed:
                 self._changed.wait_for(self._may_take)
                 if self._stopping.is_set() or self._errors:
                     return None
-                task = self._returned.popleft() if self._returned else self._from_source()
-                if task is not None:
-                    self._in_flight += 1
-                    return task
-                if self._in_flight == 0:
+                if not self._returned and self._exhausted:
                     return None
+                self._in_flight += 1
+                if self._returned:
+                    return self._returned.popleft()
+                self._taken += 1
+            task = self._from_source()
+            if task is not None:
+                return task
 
     def _from_source(self) -> tuple[int, Any] | None:
-        task = None if self._exhausted else next(self._source, None)
-        if task is None:
-            self._exhausted = True
-            self._changed.notify_all()
-        else:
-            self._taken += 1
+        """An item for the place that was taken for it. Results go on coming while its source makes it."""
+        task = None
+        try:
+            with self._source_lock:
+                task = next(self._source, None)
+        finally:
+            if task is None:
+                with self._changed:
+                    self._exhausted = True
+                    self._taken -= 1
+                    self._in_flight -= 1
+                    self._changed.notify_all()
         return task
 
     def _may_take(self) -> bool:
@@ -247,8 +266,8 @@ class SwarmMap(_Job):
             self._changed.notify_all()
 
 
-class SwarmStream(_Job):
-    """Merged items ``(ident, payload)``. ``report`` tells, at the end, which lanes were replaced or lost."""
+class _StreamJob(_Job):
+    """A generator that runs on every lane, and its items merged."""
 
     def __init__(
         self, lanes: Lanes, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], ordered: bool
@@ -262,26 +281,9 @@ class SwarmStream(_Job):
         shared: queue.Queue[Items | None] = queue.Queue(_AHEAD * count)
         self._queues = [queue.Queue(_AHEAD) for _ in range(count)] if ordered else [shared] * count
         self._ended_lanes: set[int] = set()
-        self._iterator = self._iterate()
 
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        return self._iterator
-
-    def __next__(self) -> tuple[int, Any]:
-        item: tuple[int, Any] = next(self._iterator)
-        return item
-
-    def close(self) -> None:
-        """Leave the stream: the generators on the gateway are closed."""
-        self._iterator.close()
-
-    def __enter__(self) -> SwarmStream:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def _iterate(self) -> Any:
+    def iterate(self) -> Generator[tuple[int, Any], None, None]:
+        """The items of all lanes."""
         self._thread.start()
         try:
             if self._ordered:
@@ -292,7 +294,7 @@ class SwarmStream(_Job):
             if self._failure is not None:
                 raise self._failure
         finally:
-            self._end()
+            self._end(_PATIENCE)
 
     def _of(self, lane: int) -> Iterator[tuple[int, Any]]:
         """The items of one queue, until the job is over."""
@@ -305,14 +307,23 @@ class SwarmStream(_Job):
                 yield item
 
     def _work(self, client: Client, lane: int) -> None:
+        if self._stopping.is_set():
+            return
         stream = client.start_stream(self._name, self._arguments, self._keywords, [lane, self._lanes.count])
-        with stream:
-            for frame in stream.frames():
-                if not self._put(lane, frame):
-                    return
+        try:
+            with stream:
+                for frame in stream.frames():
+                    if not self._put(lane, frame):
+                        return
+        except ConnectionLost:
+            if not self._stopping.is_set():
+                raise
+
+    def _lane_over(self, lane: int) -> None:
+        # Whoever merges must not wait for a lane that brings nothing more, whether it ended, failed or was lost.
         if self._ordered:
-            self._put(lane, None)
             self._ended_lanes.add(lane)
+            self._put(lane, None)
 
     def _put(self, lane: int, frame: Items | None) -> bool:
         """Pass on, waiting for the consumer; False when it has left."""
@@ -328,3 +339,46 @@ class SwarmStream(_Job):
         for lane in range(len(self._queues) if self._ordered else 1):
             if lane not in self._ended_lanes:
                 self._put(lane, None)
+
+
+class _Yield:
+    """What a job brings, as an iterator.
+
+    The job does not know it: so the end of a ``for`` loop that was left lets go of the iterator, which ends the job.
+    """
+
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+        self._iterator = job.iterate()
+
+    @property
+    def report(self) -> LanesReport:
+        """Which lanes were replaced or lost; complete at the end."""
+        return self._job.report
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterator
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    def close(self) -> None:
+        """Leave early."""
+        self._iterator.close()
+
+    def __enter__(self: AnyYield) -> AnyYield:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+AnyYield = TypeVar("AnyYield", bound=_Yield)
+
+
+class SwarmMap(_Yield):
+    """The results of a map, in order. Left early, calls that run are waited for, and no further ones are made."""
+
+
+class SwarmStream(_Yield):
+    """Merged items ``(ident, payload)``. Left early, the generators on the gateway are closed."""

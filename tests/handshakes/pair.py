@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Sequence
 from typing import Any
 
-from handshakes.auth import derive_key
+from handshakes.auth import derive_key, prove
 from handshakes.connection import Connection, Phase, Role
 from handshakes.errors import RemoteProtocolError, ValueNotSupported
 from handshakes.frames import FrameParser
@@ -21,6 +22,25 @@ STEPS = (None, 1, 7)
 def frame(kind: int, flags: int = 0, operation: int = 0, head: bytes = b"", body: bytes = b"") -> bytes:
     """A frame, written with nothing of the code under test."""
     return struct.pack("<BBHII", kind, flags, operation, len(head), len(body)) + head + body
+
+
+def hello(**changes: Any) -> bytes:
+    """A client's hello, written with nothing of the code under test."""
+    fields = {
+        "versions": [3, 3],
+        "limit": 67108864,
+        "nonce": "63" * 32,
+        "keyed": False,
+        "bound": False,
+        "agent": "",
+    }
+    body = json.dumps({**fields, **changes}, separators=(",", ":"))
+    return frame(Kind.HELLO, head=b"pynetwork", body=body.encode())
+
+
+def nested(depth: int) -> bytes:
+    """JSON that no parser should follow to its end."""
+    return b"[" * depth + b"]" * depth
 
 
 def feed(
@@ -167,6 +187,29 @@ def break_it(connection: Connection) -> None:
     raise AssertionError("a proof was accepted out of turn")
 
 
+def good_frame(connection: Connection, kind: Kind, operation: int) -> bytes:
+    """A frame of this kind with which nothing else is wrong."""
+    transcript = connection._handshake._hellos
+    welcome = b'[1,"%s"]' % prove(KEY, "gateway", transcript + struct.pack("<Q", 1)).hex().encode()
+    contents: dict[Kind, tuple[int, bytes, bytes]] = {
+        Kind.PROOF: (0, b"", prove(KEY, "client", transcript)),
+        Kind.WELCOME: (0, b"", welcome),
+        Kind.REFUSAL: (0, b"", b'[503,"full"]'),
+        Kind.GOODBYE: (0, b"", b""),
+        Kind.OPEN: (1, b"", b'["verb"]'),
+        Kind.MESSAGE: (1, b"head", b"body"),
+        Kind.ITEMS: (0, struct.pack("<IBBqI", 1, 0, 0, 5, 1), b"x"),
+        Kind.CREDIT: (0, struct.pack("<IQ", 1, 1), b""),
+        Kind.ABORT: (0, b"", b""),
+        Kind.RESULT: (1, b"", b"1"),
+        Kind.FAULT: (0, b"", b'[0,"E","m","t"]'),
+    }
+    if kind is Kind.HELLO:
+        return hello()
+    flags, head, body = contents[kind]
+    return frame(kind, flags, operation, head, body)
+
+
 PLACES = [
     (Role.GATEWAY, Phase.HELLO),
     (Role.GATEWAY, Phase.PROOF),
@@ -188,3 +231,17 @@ PLACES = [
 ALL_KINDS = list(Kind)
 DOCUMENTED = (RemoteProtocolError, ValueNotSupported)
 """What reading a value may raise, whatever its bytes are."""
+
+NOT_A_HELLO: list[Any] = [
+    *[
+        {"versions": each}
+        for each in (None, 3, "33", [], [3], [3, 3, 3], ["3", "3"], [3.0, 3], [True, 3], {"a": 3, "b": 3})
+    ],
+    *[{"limit": each} for each in (None, "9999", 9999.5, True, -1, 0, 4095, [])],
+    *[{"nonce": each} for each in (None, 5, "", "zz" * 32, "63" * 31, "63" * 33, "6", ["63"], "é" * 64)],
+    *[{"keyed": each} for each in (None, 0, 1, "true", [])],
+    *[{"bound": each} for each in (None, 0, 1, "true", {})],
+    *[{"agent": each} for each in (None, 5, ["a"], {})],
+]
+
+"""Changes to the fields of a hello that make it none."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -82,17 +84,44 @@ def test_a_fault_reads_like_a_traceback() -> None:
     assert str(errors.RemoteFault("KeyError", "")) == "KeyError"
 
 
-@pytest.mark.parametrize(
-    "error", [errors.RemoteFault("E", "m", "t"), errors.refusal(418, "tea"), errors.Busy("b")]
-)
-@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_errors_survive_a_copy_and_another_process(error: Exception, again: object) -> None:
-    twin = again(error)  # type: ignore[operator]
+SAMPLES = [
+    errors.RemoteFault("E", "m", "t"),
+    errors.RemoteFault("E", "", ""),
+    errors.refusal(418, "tea"),
+    *[errors.refusal(status, "because") for status in (400, 401, 403, 404, 503, 505)],
+    errors.ItemFailed(3, {"x": [1]}, errors.RemoteFault("E", "m", "t")),
+    errors.ItemFailed(3, "x" * 100, ValueError("too long")),
+    *[
+        each("why")
+        for each in CLASSES.values()
+        if not issubclass(each, (errors.Refused, errors.RemoteFault, errors.ItemFailed))
+    ],
+]
+TWINS: list[Callable[[Exception], Exception]] = [
+    copy.copy,
+    copy.deepcopy,
+    *[
+        partial(lambda protocol, error: pickle.loads(pickle.dumps(error, protocol)), protocol)
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    ],
+]
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=repr)
+@pytest.mark.parametrize("again", TWINS)
+def test_errors_survive_a_copy_and_another_process(
+    error: Exception, again: Callable[[Exception], Exception]
+) -> None:
+    twin = again(error)
     assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
+    assert (type(twin.__cause__), str(twin.__cause__)) == (type(error.__cause__), str(error.__cause__))
 
 
 def test_a_failed_item_says_which_and_why() -> None:
     error = errors.ItemFailed(3, "x" * 100, ValueError("too long"))
     assert str(error) == f"item 3 ('{'x' * 76}...) failed: too long"
     assert (error.index, error.item) == (3, "x" * 100)
-    assert str(errors.ItemFailed(0, 5, OSError("gone"))) == "item 0 (5) failed: gone"
+    reason = OSError("gone")
+    error = errors.ItemFailed(0, 5, reason)
+    assert str(error) == "item 0 (5) failed: gone"
+    assert error.__cause__ is reason

@@ -536,6 +536,29 @@ def test_a_type_of_elements_that_may_not_travel(description: object) -> None:
         read_array_head(orjson.dumps([description, [1], "C"]))
 
 
+NOTED = numpy.dtype("<f4", metadata={"unit": "m"})
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        NOTED,
+        numpy.dtype([("x", NOTED), ("y", NOTED, (2,)), ("z", "<i2")]),
+        numpy.dtype([("x", [("y", NOTED), (("title", "z"), NOTED)], (3,))], metadata={"made": "here"}),
+        numpy.dtype([("x", numpy.dtype((NOTED, (2,))), (3,))]),
+        numpy.dtype({"names": ["x"], "formats": [NOTED], "offsets": [4], "itemsize": 12}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("wrap", [lambda array: array, lambda array: [array]])
+def test_metadata_stay_behind_in_silence(dtype: Any, wrap: Callable[[Any], Any]) -> None:
+    """Warnings are errors here; numpy gives one where it describes a dtype with metadata."""
+    array = numpy.zeros(2, dtype)
+    back = trip(wrap(array))
+    assert same(wrap(array), back)
+    assert (back[0] if isinstance(back, list) else back).dtype.metadata is None
+
+
 def test_types_nested_without_end() -> None:
     nested = b'[["a",' * 480 + b'"<f4"' + b"]]" * 480
     with pytest.raises(RemoteProtocolError):

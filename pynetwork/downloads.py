@@ -1,0 +1,332 @@
+"""Bringing files of a shared folder here, over several lanes."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from handshakes.chunks import LargeFile, Pack, Run, Seal, Work
+from handshakes.errors import RemoteProtocolError, UnsafePath
+from handshakes.manifest import Entry, Page, Skipped, decode_page, digest, encode_file, hole_digest
+from handshakes.messages import Message
+from handshakes.paths import check_path, is_partial
+from handshakes.transfer import (
+    PAGE_WINDOW,
+    ChunkHead,
+    Code,
+    Status,
+    Want,
+    decode_rows,
+    encode_names,
+    reason_text,
+)
+from pynetwork.client import CallerOperation, Client
+from pynetwork.folders import Folder, folds_case, reason_for
+from pynetwork.jobs import Asked, Job, JobLane, Progress
+from pynetwork.partials import PartialFile, TargetExists, write_file
+
+__all__ = ["Download"]
+
+_NAMES = 256
+_DAMAGED = "it arrived damaged several times"
+
+
+class Download(Job):
+    """Files of ``share``: all, those that ``pattern`` matches, or ``files``, into the folder ``to``."""
+
+    name = "download"
+
+    def __init__(
+        self,
+        share: str,
+        pattern: re.Pattern[str] | None,
+        files: Sequence[str] | None,
+        to: str | os.PathLike[str],
+        *,
+        lanes: int,
+        durable: bool,
+        overwrite: bool,
+        progress: bool | Progress | None,
+        chunk_size: int | None,
+    ) -> None:
+        super().__init__(lanes, progress, chunk_size)
+        self.share = share
+        self.to = to
+        self.durable = durable
+        self.overwrite = overwrite
+        self._pattern = pattern
+        self._files = files
+
+    def open_lane(self, client: Client) -> DownloadLane:
+        folder = Folder(self.to, create=True)
+        try:
+            return DownloadLane(self, client.open("files.fetch", self.share), folder)
+        except BaseException:
+            folder.close()
+            raise
+
+    def prepare(self, client: Client) -> None:
+        wanted: list[Entry] = []
+        folders: list[Entry] = []
+        skipped: list[Skipped] = []
+        pages = _list_all(client, self.share) if self._files is None else _list_named(client, self.share, self._files)
+        for page in pages:
+            for entry in page.files:
+                _check(entry.path)
+            chosen = page.files
+            if self._pattern is not None:
+                matches = self._pattern.fullmatch
+                chosen = [entry for entry in chosen if matches(entry.path)]
+                skipped += [entry for entry in page.skipped if matches(entry.path)]
+            else:
+                folders += page.folders
+                skipped += page.skipped
+            wanted += chosen
+        with Folder(self.to, create=True) as folder:
+            wanted = list(self._without_clashes(folder, wanted, skipped))
+            for entry in folders:
+                _make_folder(folder, entry.path, skipped)
+        self.skipped += skipped
+        self.add(wanted)
+
+    def _without_clashes(self, folder: Folder, entries: list[Entry], skipped: list[Skipped]) -> Iterator[Entry]:
+        """Those that may be written: none twice, none that exists if it is to be kept."""
+        folds = folds_case(folder)
+        seen: set[str] = set()
+        for entry in entries:
+            if folds:
+                name = unicodedata.normalize("NFC", entry.path).casefold()
+                if name in seen:
+                    skipped.append(Skipped(entry.path, "another file has this name, but for case, in the target folder"))
+                    continue
+                seen.add(name)
+            if not self.overwrite and _exists(folder, entry.path):
+                skipped.append(Skipped(entry.path, reason_for(TargetExists())))
+                continue
+            yield entry
+
+
+def _check(path: str) -> None:
+    try:
+        if is_partial(check_path(path)[-1]):
+            raise UnsafePath(f"the path {path!r} is refused: such names are kept for partial files")
+    except UnsafePath as error:
+        raise RemoteProtocolError(f"the gateway lists what it must not: {error}") from error
+
+
+def _exists(folder: Folder, path: str) -> bool:
+    components = folder.split(path)
+    try:
+        folder.directory(components[:-1]).status(components[-1])
+    except OSError:
+        return False
+    return True
+
+
+def _make_folder(folder: Folder, path: str, skipped: list[Skipped]) -> None:
+    """Make a folder that may stay empty."""
+    try:
+        folder.directory(folder.split(path), create=True)
+    except (UnsafePath, OSError) as error:
+        skipped.append(Skipped(path, reason_for(error)))
+
+
+def _list_all(client: Client, share: str) -> Iterator[Page]:
+    with client.open("files.list", share, False) as operation:
+        while True:
+            message = operation.receive()
+            if message is None:
+                return
+            yield _page(message)
+            operation.send(Code.MORE)
+
+
+def _list_named(client: Client, share: str, names: Sequence[str]) -> Iterator[Page]:
+    """The entries of these names, asked for in groups, some of them ahead of the answers."""
+    groups = [names[at : at + _NAMES] for at in range(0, len(names), _NAMES)]
+    with client.open("files.list", share, True) as operation:
+        for number in range(len(groups) + PAGE_WINDOW):
+            if number < len(groups):
+                operation.send(Code.NAMES, b"", encode_names(groups[number]))
+            if number >= PAGE_WINDOW:
+                message = operation.receive()
+                if message is None:
+                    raise RemoteProtocolError("the gateway did not look up all names")
+                yield _page(message)
+        operation.send(Code.FINISH)
+        operation.result()
+
+
+def _page(message: Message) -> Page:
+    if message.code != Code.PAGE:
+        raise RemoteProtocolError(f"message {message.code} came in place of a page of a listing")
+    return decode_page(message.body)
+
+
+class DownloadLane(JobLane):
+    """One lane of a download."""
+
+    job: Download
+
+    def __init__(self, job: Download, operation: CallerOperation, folder: Folder) -> None:
+        super().__init__(job, operation)
+        self._folder = folder
+
+    def close(self) -> None:
+        self._folder.close()
+
+    # Asking
+
+    def ask(self, work: Work) -> None:
+        if isinstance(work, Pack):
+            self.expect(work, work.size + 512 * work.count, len(work.table))
+            self.operation.send(Code.PACK, b"", work.table)
+            return
+        try:
+            self._prepare(work)
+        except (UnsafePath, OSError) as error:
+            with self.job.changed:
+                if not work.void:
+                    self.job.fail_file(work.file, reason_for(error))
+            return
+        file = work.file
+        if isinstance(work, Seal):
+            head = Want(file.entry, file.chunk).encode()
+            self.expect(work, 0, len(head))
+            self.operation.send(Code.SEAL, head)
+        else:
+            head = Want(file.entry, file.chunk, work.first, work.count).encode()
+            self.expect(work, work.count * file.chunk, len(head))
+            self.operation.send(Code.RUN, head)
+
+    def _prepare(self, work: Run | Seal) -> None:
+        """Make the partial file, if this is the first that is heard of the file."""
+        with self.job.changed:
+            if work.file.handle is None and not work.void:
+                self.job.keep(work.file, PartialFile(self._folder, work.file.entry))
+
+    # Being answered
+
+    def answered(self, asked: Asked, message: Message) -> int:
+        work = asked.work
+        if isinstance(work, Pack) and message.code == Code.PACK:
+            self._keep_pack(work, message)
+        elif isinstance(work, Seal) and message.code == Code.SEAL:
+            self._seal(work, ChunkHead.decode(message.head), message)
+        elif isinstance(work, Run) and message.code == Code.CHUNK:
+            self._keep_chunk(work, asked.next, ChunkHead.decode(message.head), message)
+            asked.next += 1
+            if asked.next < work.first + work.count:
+                return work.file.chunk
+        else:
+            raise RemoteProtocolError(f"message {message.code} does not answer what was asked")
+        self.done(asked)
+        return asked.cost
+
+    def _keep_pack(self, pack: Pack, message: Message) -> None:
+        entries = decode_page(pack.table).files
+        rows, data = decode_rows(message.body, len(entries))
+        skipped: list[Skipped] = []
+        again: list[Entry] = []
+        at = size = done = 0
+        for entry, row in zip(entries, rows, strict=True):
+            piece = data[at : at + row.length]
+            at += row.length
+            if row.status is Status.FAILED:
+                skipped.append(Skipped(entry.path, reason_text(piece)))
+            elif row.status is not Status.OK or row.length > entry.size:
+                raise RemoteProtocolError(f"{row.length} bytes of {entry.path!r} came in place of {entry.size}")
+            elif digest(piece) != row.digest:
+                again.append(entry)
+            else:
+                arrived = Entry(entry.path, row.length, row.mtime_ns, row.mode)
+                try:
+                    write_file(self._folder, arrived, piece, durable=self.job.durable, overwrite=self.job.overwrite)
+                except (UnsafePath, OSError) as error:
+                    skipped.append(Skipped(entry.path, reason_for(error)))
+                else:
+                    done += 1
+                    size += row.length
+        self._settle(pack, done, size, again, skipped)
+
+    def _settle(self, pack: Pack, done: int, size: int, again: list[Entry], skipped: list[Skipped]) -> None:
+        repeat = repeated(pack, again)
+        if repeat is None:
+            skipped += [Skipped(entry.path, _DAMAGED) for entry in again]
+        with self.job.changed:
+            self.job.skipped += skipped
+            self.job.plan.settle_pack(pack, done, size, repeat)
+            self.job.show()
+
+    def _keep_chunk(self, run: Run, number: int, head: ChunkHead, message: Message) -> None:
+        if head.number != number:
+            raise RemoteProtocolError(f"chunk {head.number} came in place of chunk {number}")
+        job, file = self.job, run.file
+        with job.changed:
+            if run.void:
+                return
+            partial, length, entry = file.handle, file.length(number), file.entry
+            if (head.size, head.mtime_ns) != (entry.size, entry.mtime_ns):
+                file.steady = False
+            if head.status is Status.FAILED:
+                return job.fail_file(file, reason_text(message.body))
+            if head.status is Status.CHANGED:
+                job.begin_again(run, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+                return
+        assert isinstance(partial, PartialFile)
+        hole = head.status is Status.HOLE
+        if not hole and (head.status is not Status.OK or len(message.body) != length):
+            raise RemoteProtocolError(f"chunk {number} of {entry.path!r} came with {len(message.body)} bytes, not {length}")
+        if (hole_digest(length) if hole else digest(message.body)) != head.digest:
+            with job.changed:
+                if not job.plan.chunk_damaged(run, number):
+                    job.fail_file(file, _DAMAGED)
+                job.changed.notify_all()
+            return
+        try:
+            if hole:
+                partial.write_hole(number * file.chunk, length)
+            else:
+                partial.write(message.body, number * file.chunk)
+        except OSError as error:
+            with job.changed:
+                if not run.void:
+                    job.fail_file(file, reason_for(error))
+            return
+        with job.changed:
+            job.plan.chunk_arrived(run, number, head.digest)
+            job.show()
+
+    def _seal(self, seal: Seal, head: ChunkHead, message: Message) -> None:
+        job, file = self.job, seal.file
+        with job.changed:
+            if seal.void:
+                return
+            partial, entry = file.handle, file.entry
+            matches = head.status is Status.OK and head.digest == file.assembly.digest()
+            # A file that went away or was cut after all of it had been read, unchanged, was read well.
+            if not matches and not (file.steady and head.status in (Status.FAILED, Status.CHANGED)):
+                if head.status is Status.FAILED:
+                    job.fail_file(file, reason_text(message.body))
+                else:
+                    job.begin_again(seal, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+                return
+        assert isinstance(partial, PartialFile)
+        try:
+            partial.complete(entry, durable=job.durable, overwrite=job.overwrite)
+        except OSError as error:
+            with job.changed:
+                job.fail_file(file, reason_for(error))
+            return
+        with job.changed:
+            job.finish_file(file)
+
+
+def repeated(pack: Pack, again: list[Entry]) -> Pack | None:
+    """A pack of those files of ``pack`` that are to be moved again; None when there are none, or it was tried enough."""
+    if not again or pack.tries + 1 >= 3:
+        return None
+    table = b"".join(map(encode_file, again))
+    return Pack(table, len(again), sum(entry.size for entry in again), pack.origin, pack.tries + 1)

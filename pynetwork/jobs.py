@@ -1,0 +1,355 @@
+"""What downloads and uploads have in common: one plan for all lanes, progress, and the report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from handshakes.chunks import ChunkPlan, LargeFile, Pack, Run, Seal, Work
+from handshakes.errors import DeadlineExceeded, RemoteProtocolError
+from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
+from handshakes.messages import Message
+from handshakes.transfer import Code
+from pynetwork.client import CallerOperation, Client
+from pynetwork.lanes import Lanes, LanesReport
+from pynetwork.partials import PartialFile
+
+__all__ = ["Job", "JobLane", "Progress", "TransferReport"]
+
+Progress = Callable[[int, int, int, int], object]
+"""Called now and then with bytes done, bytes in all, files done and files in all."""
+
+_REFRESH = 0.05
+_IDLE_LOOK = 0.05
+_FIRST_WINDOW = 4 << 20
+_LARGEST_WINDOW = 32 << 20
+_LARGEST_TAKE = 4 << 20
+_REQUESTS = 48 << 10
+
+
+@dataclass
+class TransferReport:
+    """What a download or upload did.
+
+    ``files`` and ``bytes`` that are complete and verified, in ``seconds``; ``chunks`` that were moved (a small file
+    is one) and ``chunks_again``, those moved again after damage, a change of the file or a lost lane; ``skipped``
+    paths with reasons; ``lanes_lost`` for good and ``lanes_replaced``.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    chunks: int = 0
+    chunks_again: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    lanes_lost: int = 0
+    lanes_replaced: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second."""
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values; undecodable bytes of names are replaced."""
+        values = dataclasses.asdict(self)
+        values["rate"] = self.rate
+        values["skipped"] = [
+            {"path": path.encode("utf-8", "replace").decode(), "reason": reason} for path, reason in self.skipped
+        ]
+        return values
+
+
+class _Display:
+    """Shows progress, at most every `_REFRESH` seconds: by tqdm on stderr or by a callable."""
+
+    def __init__(self, progress: bool | Progress | None, name: str, plan: ChunkPlan) -> None:
+        self._plan = plan
+        self._call = progress if callable(progress) else None
+        self._next = 0.0
+        self._bar: tqdm[Any] | None = None
+        wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress is True
+        if wanted:
+            self._bar = tqdm(
+                total=plan.bytes_total, desc=name, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr
+            )
+
+    def show(self, *, last: bool = False) -> None:
+        """Show how far the plan is, unless that was done a moment ago."""
+        now = time.monotonic()
+        if now < self._next and not last:
+            return
+        self._next = now + _REFRESH
+        plan = self._plan
+        if self._call is not None:
+            self._call(plan.bytes_done, plan.bytes_total, plan.files_done, plan.files_total)
+        if self._bar is not None:
+            self._bar.total = plan.bytes_total
+            self._bar.set_postfix_str(f"{plan.files_done}/{plan.files_total} files", refresh=False)
+            self._bar.update(plan.bytes_done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+
+
+class Job(ABC):
+    """One download or upload over lanes. ``changed`` guards the plan and wakes lanes that wait for work."""
+
+    name = ""
+
+    def __init__(self, lanes: int, progress: bool | Progress | None, chunk_size: int | None) -> None:
+        self.changed = threading.Condition()
+        self.plan = ChunkPlan(lanes)
+        self.skipped: list[Skipped] = []
+        self.chunk_size = chunk_size or CHUNK_SIZE
+        self._progress = progress
+        self._display: _Display | None = None
+        self._prepared = False
+        self._preparing = threading.Lock()
+        self._open_files: set[LargeFile] = set()
+
+    # For subclasses
+
+    @abstractmethod
+    def prepare(self, client: Client) -> None:
+        """Find out what is to be moved and fill the plan. Called again, on another lane, when the link broke."""
+
+    @abstractmethod
+    def open_lane(self, client: Client) -> JobLane:
+        """One lane's part of the job."""
+
+    def add(self, entries: list[Entry], origin: object = None) -> None:
+        """Plan these files: small ones in packs, large ones, the largest first, in chunks."""
+        small = [entry for entry in entries if entry.size <= min(self.chunk_size, PACK_SIZE)]
+        for group in packs(small):
+            table = b"".join(map(encode_file, group))
+            self.plan.add_pack(Pack(table, len(group), sum(entry.size for entry in group), origin))
+        large = [entry for entry in entries if entry.size > min(self.chunk_size, PACK_SIZE)]
+        for entry in sorted(large, key=lambda entry: -entry.size):
+            self.plan.add_file(LargeFile(entry, chunk_size_for(entry.size, self.chunk_size), origin))
+
+    # Running
+
+    def run(self, lanes: Lanes) -> TransferReport:
+        """Do it on all lanes and say how it went."""
+        began = time.perf_counter()
+        try:
+            used = lanes.run(self._work)
+        finally:
+            self._give_up_unfinished()
+            if self._display is not None:
+                self._display.close()
+        return self._report(used, time.perf_counter() - began)
+
+    def _report(self, used: LanesReport, seconds: float) -> TransferReport:
+        plan = self.plan
+        return TransferReport(
+            plan.files_done,
+            plan.bytes_done,
+            seconds,
+            plan.chunks,
+            plan.chunks_again,
+            sorted(self.skipped),
+            used.lost,
+            used.replaced,
+        )
+
+    def _work(self, client: Client, _lane: int) -> None:
+        try:
+            with self._preparing:
+                if not self._prepared:
+                    self.prepare(client)
+                    self._prepared = True
+                    self._display = _Display(self._progress, self.name, self.plan)
+                    self._display.show(last=True)
+            self.open_lane(client).run()
+        finally:
+            with self.changed:
+                self.changed.notify_all()
+
+    def take(self, operation: CallerOperation, budget: int, *, wait: bool) -> Work | None:
+        """The next piece of work. None when there is none now or, with ``wait``, when the job has finished."""
+        with self.changed:
+            while True:
+                work = self.plan.take(min(budget, _LARGEST_TAKE))
+                if work is not None or not wait or self.plan.finished:
+                    return work
+                self.changed.wait(_IDLE_LOOK)
+                if operation.ready():
+                    # Nothing was asked, so this is the end of the link, or a gateway that breaks the protocol, or
+                    # the rest of an operation that was left before: that is dropped, and nothing comes of it.
+                    with contextlib.suppress(DeadlineExceeded):
+                        operation.receive(0.0)
+                        raise RemoteProtocolError("a message came that nobody had asked for")
+
+    # What became of the work; all with the lock held
+
+    def show(self) -> None:
+        """Show progress."""
+        if self._display is not None:
+            self._display.show(last=self.plan.finished)
+        if self.plan.finished:
+            self.changed.notify_all()
+
+    def skip(self, path: str, reason: str) -> None:
+        """``path`` is not moved."""
+        self.skipped.append(Skipped(path, reason))
+
+    def keep(self, file: LargeFile, partial: PartialFile) -> None:
+        """``partial`` gathers the data of ``file``."""
+        file.handle = partial
+        self._open_files.add(file)
+
+    def fail_file(self, file: LargeFile, reason: str) -> None:
+        """``file`` is given up."""
+        if self.plan.settle_file(file, done=False):
+            self.skip(file.entry.path, reason)
+            self.let_go(file)
+        self.show()
+
+    def finish_file(self, file: LargeFile) -> None:
+        """``file`` is complete under its name."""
+        self.plan.settle_file(file, done=True)
+        self.let_go(file)
+        self.show()
+
+    def begin_again(self, work: Run | Seal, entry: Entry) -> bool:
+        """The file has changed: move it from the beginning, unless that happened too often. False when given up."""
+        file = work.file
+        self.let_go(file)
+        if self.plan.begin_again(work, entry):
+            self.changed.notify_all()
+            return True
+        self.fail_file(file, "it changed while it was read")
+        return False
+
+    def let_go(self, file: LargeFile) -> None:
+        """Discard what was gathered of ``file`` and is not complete."""
+        self._open_files.discard(file)
+        if isinstance(file.handle, PartialFile):
+            file.handle.discard()
+        file.handle = None
+
+    def _give_up_unfinished(self) -> None:
+        with self.changed:
+            for file in list(self._open_files):
+                self.let_go(file)
+
+
+class Asked:
+    """A piece of work that is on its way: ``cost`` bytes of the window, the ``next`` chunk of a run to be answered.
+
+    An upload notes what it sent: the ``digest`` of a chunk, the ``lengths`` of a pack's files.
+   """
+
+    __slots__ = ("cost", "digest", "lengths", "next", "request", "work")
+
+    def __init__(self, work: Work, cost: int, request: int = 0) -> None:
+        self.work = work
+        self.cost = cost
+        self.request = request
+        self.next = work.first if isinstance(work, Run) else 0
+        self.digest = b""
+        self.lengths: list[int] = []
+
+    @property
+    def rest(self) -> Work:
+        """What of the work has not been answered."""
+        work = self.work
+        if isinstance(work, Run):
+            return Run(work.file, work.generation, self.next, work.first + work.count - self.next)
+        return work
+
+
+class JobLane(ABC):
+    """One lane's loop: ask for work as far as the window reaches, deal with one answer, and again.
+
+    Answers come strictly in the order of the questions. The window grows while answers keep this lane waiting, so that
+    links with long round trips stay full; what is asked for takes no memory here.
+    """
+
+    def __init__(self, job: Job, operation: CallerOperation) -> None:
+        self.job = job
+        self.operation = operation
+        self.asked: deque[Asked] = deque()
+        self._window = _FIRST_WINDOW
+        self._outstanding = 0
+        self._requests = 0
+
+    @abstractmethod
+    def ask(self, work: Work) -> None:
+        """Send what ``work`` needs and call ``expect`` for each answer that will come."""
+
+    @abstractmethod
+    def answered(self, asked: Asked, message: Message) -> int:
+        """Deal with an answer; return how many bytes of the window are free again. Ends it with ``done``."""
+
+    def close(self) -> None:  # noqa: B027 - not every lane holds something
+        """Give everything back."""
+
+    def expect(self, work: Work, cost: int, request: int = 0) -> None:
+        """An answer to ``work`` will come; the request took ``request`` bytes."""
+        self.asked.append(Asked(work, cost, request))
+        self._outstanding += cost
+        self._requests += request
+
+    def run(self) -> None:
+        """Work until the job has finished. What is not done when this raises goes back to the plan."""
+        try:
+            with self.operation:
+                while self._fill():
+                    self._receive()
+                self.operation.send(Code.FINISH)
+                self.operation.result()
+        except BaseException:
+            self._give_back()
+            raise
+        finally:
+            self.close()
+
+    def _fill(self) -> bool:
+        if self._outstanding <= self._window // 2:
+            while self._outstanding < self._window and self._requests < _REQUESTS:
+                work = self.job.take(self.operation, self._window - self._outstanding, wait=not self.asked)
+                if work is None:
+                    break
+                self.ask(work)
+        return bool(self.asked)
+
+    def _receive(self) -> None:
+        operation = self.operation
+        if self._window < _LARGEST_WINDOW and not operation.ready():
+            self._window += self._window // 8
+        message = operation.receive()
+        if message is None:
+            raise RemoteProtocolError("the gateway ended the transfer before its end")
+        asked = self.asked[0]
+        free = self.answered(asked, message)
+        self._outstanding -= free
+        asked.cost -= free
+        operation.recycle(message.body)
+
+    def done(self, asked: Asked) -> None:
+        """Everything has been answered that was asked."""
+        self.asked.popleft()
+        self._requests -= asked.request
+
+    def _give_back(self) -> None:
+        with self.job.changed:
+            for asked in reversed(self.asked):
+                self.job.plan.give_back(asked.rest)
+            self.asked.clear()
+            self.job.changed.notify_all()

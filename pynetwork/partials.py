@@ -1,0 +1,328 @@
+"""Writing files so that nothing unfinished is ever seen under a final name.
+
+Data goes to a partial file beside its place (``.NAME.partial``), locked for as long as somebody writes it, and takes its
+name when it is complete and verified. What a killed transfer left behind is unlocked: the next one with the same target
+takes it over, with the memory or disk blocks that it has. Permission bits and modification time are set before the
+rename; set-user-id and set-group-id never are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+import time
+
+from handshakes.errors import UnsafePath
+from handshakes.manifest import Entry
+from handshakes.messages import Bytes
+from handshakes.paths import is_partial, partial_name
+from pynetwork.folders import CREATE, REUSE, Directory, Folder
+
+try:
+    import fcntl
+except ImportError:  # Windows: there, a file that is open can't be removed, which serves as the lock
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["PartialFile", "TargetBusy", "TargetExists", "write_file"]
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+_CLAIMS = 16
+_ZEROS = bytes(1 << 16)
+
+
+class TargetBusy(OSError):
+    """Another transfer writes to the same target now."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EBUSY, "another transfer is writing to it")
+
+
+class TargetExists(OSError):
+    """The target exists and is not to be replaced."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EEXIST, "it exists already")
+
+
+def write_file(folder: Folder, entry: Entry, data: Bytes, *, durable: bool = False, overwrite: bool = True) -> None:
+    """Write a whole file: ``data`` under the path of ``entry``, with its mode and time.
+
+    Raises `UnsafePath` and `OSError`; then nothing is left of it.
+    """
+    claim = _claim_target(folder, entry.path, entry.mode)
+    try:
+        if claim.used:
+            os.ftruncate(claim.handle, 0)
+        if data:
+            _write_all(claim.handle, data, 0)
+        claim.complete(entry, durable=durable, overwrite=overwrite)
+    except BaseException:
+        claim.abandon()
+        raise
+    claim.close()
+
+
+class PartialFile:
+    """A file that is gathered chunk by chunk, by several threads, until it is complete or given up.
+
+    Raises `UnsafePath` and `OSError` (`TargetBusy` when somebody else is gathering the same target).
+    """
+
+    def __init__(self, folder: Folder, entry: Entry) -> None:
+        self._claim = _claim_target(folder, entry.path, 0o600, own=True)
+        self._lock = threading.Lock()
+        self._writers = 0
+        self._ended = False
+        self._had = 0
+        try:
+            if self._claim.used:
+                # What is kept of it keeps its blocks; all of it will be written over, holes too.
+                self._had = min(os.fstat(self._claim.handle).st_size, entry.size)
+            os.ftruncate(self._claim.handle, entry.size)
+        except BaseException:
+            self.discard()
+            raise
+
+    def write(self, data: Bytes, offset: int) -> bool:
+        """Put ``data`` at ``offset``. False when the file has ended meanwhile: then nothing was written."""
+        if not self._enter():
+            return False
+        try:
+            _write_all(self._claim.handle, data, offset)
+        finally:
+            self._leave()
+        return True
+
+    def write_hole(self, offset: int, length: int) -> bool:
+        """Let ``length`` bytes at ``offset`` be zero, without taking space where that can be had."""
+        if not self._enter():
+            return False
+        try:
+            end = min(offset + length, self._had)
+            while offset < end:
+                piece = memoryview(_ZEROS)[: end - offset]
+                _write_all(self._claim.handle, piece, offset)
+                offset += len(piece)
+        finally:
+            self._leave()
+        return True
+
+    def complete(self, entry: Entry, *, durable: bool = False, overwrite: bool = True) -> None:
+        """All data is there: give it the mode and time of ``entry`` and its name. Raises `OSError`; then it is gone."""
+        with self._lock:
+            if self._ended:
+                raise OSError(errno.ECANCELED, "it was given up meanwhile")
+            try:
+                self._claim.complete(entry, durable=durable, overwrite=overwrite)
+            except BaseException:
+                self._claim.unlink()
+                raise
+            finally:
+                self._ended = True
+                self._close_if_idle()
+
+    def discard(self) -> None:
+        """Give it up and remove it. Doing so twice, or after completion, is fine."""
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._claim.unlink()
+                self._close_if_idle()
+
+    def _enter(self) -> bool:
+        with self._lock:
+            if self._ended:
+                return False
+            self._writers += 1
+            return True
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._writers -= 1
+            if self._ended:
+                self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        # A descriptor must not be closed under a thread that writes to it: its number would soon be another file's.
+        if not self._writers:
+            self._claim.close()
+
+
+class _Claim:
+    """A locked partial file: its directory, both names and its descriptor. ``used``: it was there before."""
+
+    __slots__ = ("_open", "directory", "handle", "mode", "name", "own", "partial", "used")
+
+    def __init__(
+        self, directory: Directory, name: str, partial: str, handle: int, used: bool, mode: int, own: bool
+    ) -> None:
+        self.directory = directory
+        self.name = name
+        self.partial = partial
+        self.handle = handle
+        self.used = used
+        self.mode = mode
+        self.own = own
+        self._open = True
+
+    def complete(self, entry: Entry, *, durable: bool, overwrite: bool) -> None:
+        """Set mode and time, bring it to the disk if asked, and rename it."""
+        handle = self.handle
+        if entry.mode != self.mode and hasattr(os, "fchmod"):
+            os.fchmod(handle, entry.mode & 0o777)
+        if durable:
+            os.fsync(handle)
+        times = (time.time_ns(), entry.mtime_ns)
+        if fcntl is None:
+            self.close_file()
+            self.directory.set_times(self.partial, times)
+        else:
+            os.utime(handle, ns=times)
+        if not overwrite and _exists(self.directory, self.name):
+            raise TargetExists
+        self.directory.replace(self.partial, self.name)
+        if durable:
+            self.directory.flush()
+
+    def unlink(self) -> None:
+        """Remove the partial file."""
+        if fcntl is None:
+            self.close_file()
+        with contextlib.suppress(OSError):
+            self.directory.remove(self.partial)
+
+    def close_file(self) -> None:
+        """Close the descriptor, which unlocks the file."""
+        if self._open:
+            self._open = False
+            os.close(self.handle)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.close_file()
+        if self.own:
+            self.directory.close()
+
+    def abandon(self) -> None:
+        """Remove the partial file and give everything back."""
+        self.unlink()
+        self.close()
+
+
+def _exists(directory: Directory, name: str) -> bool:
+    try:
+        directory.status(name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _claim_target(folder: Folder, path: str, mode: int, own: bool = False) -> _Claim:
+    components = folder.split(path)
+    name = components[-1]
+    if is_partial(name):
+        raise UnsafePath(f"the path {path!r} is refused: such names are kept for partial files")
+    partial = partial_name(name)
+    directory = folder.directory(components[:-1], create=True)
+    try:
+        handle, used, mode = _claim(directory, partial, mode)
+    except FileNotFoundError:
+        # The directory was removed while it was held open.
+        folder.forget()
+        directory = folder.directory(components[:-1], create=True)
+        handle, used, mode = _claim(directory, partial, mode)
+    try:
+        return _Claim(directory.again() if own else directory, name, partial, handle, used, mode, own)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _claim(directory: Directory, partial: str, mode: int) -> tuple[int, bool, int]:
+    """A locked descriptor of the partial file, whether it was there before, and its permission bits."""
+    for _ in range(_CLAIMS):
+        used = False
+        try:
+            handle = directory.open(partial, CREATE, mode & 0o777)
+        except FileExistsError:
+            leftover = _open_leftover(directory, partial)
+            if leftover is None:
+                continue
+            handle, used = leftover, True
+        try:
+            _lock(handle)
+            mine = os.fstat(handle)
+            if _is_still(directory, partial, mine):
+                return handle, used, mine.st_mode & 0o7777
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+    raise TargetBusy
+
+
+def _open_leftover(directory: Directory, partial: str) -> int | None:
+    """What an earlier transfer left, to write over it; None when it is gone: then it can be made anew."""
+    try:
+        if fcntl is None:
+            directory.remove(partial)
+            return None
+        status = directory.status(partial)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            return directory.open(partial, REUSE)
+        # No transfer made that. A second name for it could be anybody's file; a link could lead anywhere.
+        directory.remove(partial)
+    except FileNotFoundError:
+        pass
+    except PermissionError:
+        if fcntl is None:
+            raise TargetBusy from None
+        # It was left with a mode that keeps its owner from writing.
+        directory.remove(partial)
+    return None
+
+
+def _is_still(directory: Directory, name: str, mine: os.stat_result) -> bool:
+    """Whether ``name`` is still the file that was opened and locked: others may have completed or removed it."""
+    try:
+        status = directory.status(name)
+    except FileNotFoundError:
+        return False
+    return status.st_ino == mine.st_ino and status.st_dev == mine.st_dev and mine.st_nlink == 1
+
+
+def _lock(handle: int) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TargetBusy from None
+    except OSError as error:
+        # Some network file systems have no locks; there, two transfers to one target are not told apart.
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _write_all(handle: int, data: Bytes, offset: int) -> None:
+    written = _pwrite(handle, data, offset)
+    if written == len(data):
+        return
+    left = memoryview(data)[written:]
+    while left:
+        offset += written
+        written = _pwrite(handle, left, offset)
+        left = left[written:]
+
+
+def _seek_and_write(handle: int, data: Bytes, offset: int) -> int:
+    with _SEEKING:
+        os.lseek(handle, offset, os.SEEK_SET)
+        return os.write(handle, data)
+
+
+_SEEKING = threading.Lock()
+_pwrite = getattr(os, "pwrite", _seek_and_write)

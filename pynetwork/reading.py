@@ -1,0 +1,300 @@
+"""Reading files to send them: whole small ones, chunks of large ones, and digests.
+
+Everything is read with ``pread`` into one buffer that is used again and again. A file may shrink, grow or be replaced
+at any moment: what was read is sent only when the file's status after reading shows that it is still the listed one, or
+when a second reading brings the same bytes. Files are never mapped: a mapped file that shrinks kills its reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from handshakes.chunks import Assembly
+from handshakes.errors import UnsafePath
+from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, Entry, chunk_count, digest, hole_digest
+from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
+from pynetwork.folders import Folder, NotAFile, reason_for
+
+__all__ = ["DigestCache", "Reader", "Unsteady"]
+
+_NOTHING = bytes(DIGEST_SIZE)
+_READINGS = 3
+_KEPT_FILES = 4
+_SECOND = 1_000_000_000
+# So long after a change another one may leave the modification time as it is: a tick of the kernel's clock, or, where
+# times are whole seconds, the two seconds of FAT.
+_FINE_TICK = _SECOND // 50
+_COARSE_TICK = 3 * _SECOND
+_CHUNK_COST = DIGEST_SIZE + 1
+
+RowFields = tuple[int, int, int, int, bytes]
+Version = tuple[str, str, int, int, int, int, int]
+
+
+class Unsteady(OSError):
+    """The file changed each time it was read."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EAGAIN, "it changed while it was read")
+
+
+class DigestCache:
+    """Digests of chunks as they were read, so that a file's digest needs no second reading. Safe for threads.
+
+    Takes at most about ``limit`` bytes and keeps the files that were read last.
+    """
+
+    def __init__(self, limit: int = 4 << 20) -> None:
+        self._limit = limit
+        self._held = 0
+        self._lock = threading.Lock()
+        self._files: OrderedDict[Version, Assembly] = OrderedDict()
+
+    def put(self, version: Version, count: int, index: int, chunk_digest: bytes) -> None:
+        """Chunk ``index`` of the ``count`` of this version of a file has this digest."""
+        with self._lock:
+            digests = self._files.get(version)
+            if digests is None:
+                if count * _CHUNK_COST > self._limit:
+                    return
+                digests = self._files[version] = Assembly(count)
+                self._held += count * _CHUNK_COST
+                while self._held > self._limit:
+                    _, oldest = self._files.popitem(last=False)
+                    self._held -= oldest.count * _CHUNK_COST
+            else:
+                self._files.move_to_end(version)
+            digests.accept(index, chunk_digest)
+
+    def get(self, version: Version, index: int) -> bytes | None:
+        """The digest of chunk ``index``, if it is held."""
+        with self._lock:
+            digests = self._files.get(version)
+            return None if digests is None else digests.get(index)
+
+
+class _OpenFile:
+    """A large file that is held open between its chunks."""
+
+    __slots__ = ("data_after", "data_before", "handle", "inode", "sparse")
+
+    def __init__(self, handle: int, status: os.stat_result) -> None:
+        self.handle = handle
+        self.inode = status.st_ino
+        self.sparse = hasattr(os, "SEEK_DATA") and status.st_blocks * 512 < status.st_size
+        # The last hole that was found: no data between these two.
+        self.data_before = self.data_after = 0
+
+    def is_hole(self, offset: int, length: int) -> bool:
+        """Whether there is no data in ``length`` bytes from ``offset``."""
+        if not self.sparse:
+            return False
+        if not self.data_before <= offset < self.data_after:
+            self.data_before = offset
+            try:
+                self.data_after = os.lseek(self.handle, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                self.data_after = offset + length
+        return self.data_after >= offset + length
+
+
+class Reader:
+    """Reads the files of one folder for one operation, on one thread. What it answers is good until the next call.
+
+    ``scope`` tells the folder from others in ``digests``.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        digests: DigestCache,
+        scope: str = "",
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._folder = folder
+        self._digests = digests
+        self._scope = scope
+        self._clock = clock
+        self._buffer = memoryview(b"")
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+
+    def _room(self, size: int) -> memoryview:
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(size))
+        return self._buffer
+
+    # Small files
+
+    def read_pack(self, entries: Iterable[Entry]) -> tuple[list[RowFields], memoryview]:
+        """Read small files, at most `PACK_SIZE` bytes altogether, one behind the other.
+
+        Answers a row each (see `handshakes.transfer.Row`) and the data. Of a file that has grown since it was listed the
+        listed size is read; one that has shrunk is read as it is.
+        """
+        buffer = self._room(PACK_SIZE + PACK_FILES * REASON_LIMIT)
+        rows: list[RowFields] = []
+        at = 0
+        for entry in entries:
+            try:
+                row = self._read_small(entry, buffer[at : at + entry.size])
+            except (OSError, UnsafePath) as error:
+                text = reason_for(error).encode("utf-8", "replace")[:REASON_LIMIT]
+                buffer[at : at + len(text)] = text
+                row = (Status.FAILED, 0, len(text), 0, _NOTHING)
+            rows.append(row)
+            at += row[2]
+        return rows, buffer[:at]
+
+    def _read_small(self, entry: Entry, view: memoryview) -> RowFields:
+        handle = self._folder.open_file(entry.path)
+        try:
+            got = _read_into(handle, view, 0)
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotAFile(status.st_mode)
+            if status.st_mtime_ns != entry.mtime_ns or got != entry.size or status.st_size != got:
+                status, got = _read_steadily(handle, view)
+        finally:
+            os.close(handle)
+        return 0, status.st_mode & 0o777, got, status.st_mtime_ns, digest(view[:got])
+
+    # Large files
+
+    def read_chunk(self, entry: Entry, chunk: int, index: int) -> tuple[ChunkHead, memoryview]:
+        """Chunk ``index`` of a file that was listed as ``entry``. Raises `UnsafePath` and `OSError`."""
+        file = self._file(entry)
+        offset = index * chunk
+        length = min(chunk, entry.size - offset)
+        view = self._room(length)[:length]
+        hole = file.is_hole(offset, length)
+        got = length if hole else _read_into(file.handle, view, offset)
+        status = os.fstat(file.handle)
+        now = (status.st_size, status.st_mtime_ns, status.st_mode & 0o777)
+        if got < length or status.st_size < entry.size:
+            return ChunkHead(Status.CHANGED, index, _NOTHING, *now), view[:0]
+        found = hole_digest(length) if hole else digest(view)
+        if self._is_settled(entry, status):
+            self._digests.put(self._version(entry, status, chunk), chunk_count(entry.size, chunk), index, found)
+        if hole:
+            return ChunkHead(Status.HOLE, index, found, *now), view[:0]
+        return ChunkHead(Status.OK, index, found, *now), view
+
+    def seal(self, entry: Entry, chunk: int) -> ChunkHead:
+        """The digest of the first ``entry.size`` bytes as they are now, in a head without index. Raises as `read_chunk`.
+
+        What was read before, of the very same version of the file, is not read again.
+        """
+        self._close_file(entry.path)
+        file = self._file(entry)
+        status = os.fstat(file.handle)
+        count = chunk_count(entry.size, chunk)
+        digests = Assembly(count)
+        version = self._version(entry, status, chunk) if self._is_settled(entry, status) else None
+        for index in range(count):
+            known = None if version is None else self._digests.get(version, index)
+            if known is None:
+                head, _ = self.read_chunk(entry, chunk, index)
+                if head.status is Status.CHANGED:
+                    return head
+                known = head.digest
+            digests.accept(index, known)
+        status = os.fstat(file.handle)
+        return ChunkHead(
+            Status.OK, 0, digests.digest(), status.st_size, status.st_mtime_ns, status.st_mode & 0o777
+        )
+
+    def _version(self, entry: Entry, status: os.stat_result, chunk: int) -> Version:
+        return (self._scope, entry.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, chunk)
+
+    def _is_settled(self, entry: Entry, status: os.stat_result) -> bool:
+        """Whether the file is the listed one, and another change now would show in its time."""
+        mtime_ns = status.st_mtime_ns
+        if mtime_ns != entry.mtime_ns or status.st_size != entry.size:
+            return False
+        return self._clock() - mtime_ns > (_FINE_TICK if mtime_ns % _SECOND else _COARSE_TICK)
+
+    def _file(self, entry: Entry) -> _OpenFile:
+        """The open file of ``entry``; opened again when it is no longer what was listed, as it may have been replaced."""
+        file = self._files.get(entry.path)
+        if file is not None:
+            status = os.fstat(file.handle)
+            if (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns):
+                self._files.move_to_end(entry.path)
+                return file
+            self._close_file(entry.path)
+        handle = self._folder.open_file(entry.path)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotAFile(status.st_mode)
+            file = _OpenFile(handle, status)
+        except BaseException:
+            os.close(handle)
+            raise
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self._files[entry.path] = file
+        while len(self._files) > _KEPT_FILES:
+            self._close_file(next(iter(self._files)))
+        return file
+
+    def _close_file(self, path: str) -> None:
+        file = self._files.pop(path, None)
+        if file is not None:
+            os.close(file.handle)
+
+    def close(self) -> None:
+        """Close every file. The folder is its owner's."""
+        for path in list(self._files):
+            self._close_file(path)
+
+
+def _read_steadily(handle: int, view: memoryview) -> tuple[os.stat_result, int]:
+    """Read a file that is not as it was listed, until two looks at it agree: at its status, or at its bytes.
+
+    A log that only grows is steady: its first bytes stay what they are. Raises `Unsteady`.
+    """
+    before = os.fstat(handle)
+    seen: tuple[int, bytes] | None = None
+    for _ in range(_READINGS):
+        got = _read_into(handle, view, 0)
+        after = os.fstat(handle)
+        now = (got, digest(view[:got]))
+        if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns) or now == seen:
+            return before, got
+        before, seen = after, now
+    raise Unsteady
+
+
+def _read_into(handle: int, view: memoryview, offset: int) -> int:
+    """Read until ``view`` is full or the file ends; answers how many bytes there were."""
+    size = len(view)
+    if not size:
+        return 0
+    got = _preadv(handle, (view,), offset)
+    while 0 < got < size:
+        more = _preadv(handle, (view[got:],), offset + got)
+        if not more:
+            break
+        got += more
+    return got
+
+
+def _seek_and_read(handle: int, views: tuple[memoryview], offset: int) -> int:
+    os.lseek(handle, offset, os.SEEK_SET)
+    data = os.read(handle, len(views[0]))
+    views[0][: len(data)] = data
+    return len(data)
+
+
+_preadv: Callable[[int, tuple[memoryview], int], int] = getattr(os, "preadv", _seek_and_read)

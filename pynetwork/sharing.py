@@ -1,0 +1,214 @@
+"""The gateway's side of file operations: listing and reading shared folders, storing uploads.
+
+Nothing is remembered about a download. Of an upload, `Uploads` keeps what has arrived of its large files, so that
+several lanes can bring one file, until the last lane has gone and for a grace period after that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+from handshakes.errors import NotFound, RemoteProtocolError, UnsafePath
+from handshakes.manifest import (
+    PACK_FILES,
+    PACK_SIZE,
+    Skipped,
+    decode_page,
+    encode_file,
+    encode_folder,
+    encode_skipped,
+)
+from handshakes.messages import Message, Rights
+from handshakes.transfer import (
+    PAGE_WINDOW,
+    ChunkHead,
+    Code,
+    Status,
+    Want,
+    decode_names,
+    encode_receipt,
+    encode_rows,
+)
+from pynetwork.folders import Folder, reason_for, walk
+from pynetwork.reading import DigestCache, Reader
+from pynetwork.service import ServedOperation, Verb
+from pynetwork.storing import Uploads
+
+__all__ = ["FileService"]
+
+_PAGE_SIZE = 64 << 10
+_NOTHING = bytes(16)
+
+
+class FileService:
+    """Serves the folders in ``shares`` (name to folder) and stores uploads below ``download_dir``.
+
+    ``grace``: for how many seconds an upload whose lanes were all lost is kept, so that it can go on.
+    Verbs: ``files.shares()``, ``files.list(share, named)``, ``files.fetch(share)``, ``files.store(dirname, token,
+    durable)`` and ``files.target(dirname)``; their messages are in `handshakes.transfer`.
+    """
+
+    def __init__(
+        self,
+        shares: Mapping[str, str | os.PathLike[str]],
+        download_dir: str | os.PathLike[str],
+        *,
+        grace: float = 30.0,
+    ) -> None:
+        self._shares = dict(shares)
+        self._digests = DigestCache()
+        self._uploads = Uploads(download_dir, grace)
+
+    @property
+    def verbs(self) -> Mapping[str, Verb]:
+        """The verbs by name."""
+        return {
+            "files.shares": Verb(self._list_shares, Rights.READ),
+            "files.list": Verb(self._list, Rights.READ),
+            "files.fetch": Verb(self._fetch, Rights.READ),
+            "files.store": Verb(self._store, Rights.WRITE),
+            "files.target": Verb(self._target, Rights.WRITE),
+        }
+
+    def close(self) -> None:
+        """Give up unfinished uploads: their partial files are removed."""
+        self._uploads.close()
+
+    # Reading
+
+    def _list_shares(self, _operation: ServedOperation) -> list[str]:
+        return list(self._shares)
+
+    def _open_share(self, share: object) -> Folder:
+        where = self._shares.get(share) if isinstance(share, str) else None
+        if where is None:
+            known = ", ".join(map(repr, self._shares)) or "none"
+            raise NotFound(f"this gateway shares no folder {share!r}; it shares: {known}")
+        try:
+            return Folder(where)
+        except OSError as error:
+            raise NotFound(f"the shared folder {share!r} can't be opened: {reason_for(error)}") from error
+
+    def _list(self, operation: ServedOperation, share: str, named: bool) -> None:
+        with self._open_share(share) as folder:
+            if named:
+                _answer_names(operation, folder)
+            else:
+                _send_pages(operation, folder)
+
+    def _fetch(self, operation: ServedOperation, share: str) -> None:
+        with self._open_share(share) as folder:
+            reader = Reader(folder, self._digests, share)
+            try:
+                while True:
+                    message = operation.receive()
+                    if message.code == Code.FINISH:
+                        return
+                    answer = _FETCH.get(message.code)
+                    if answer is None:
+                        raise RemoteProtocolError(f"message {message.code} is no part of fetching files")
+                    answer(operation, reader, message)
+            finally:
+                reader.close()
+
+    # Storing
+
+    def _target(self, _operation: ServedOperation, dirname: str) -> dict[str, bool]:
+        """What the folder of an upload is like; it is made if need be."""
+        return {"folds_case": self._uploads.folds_case(dirname)}
+
+    def _store(self, operation: ServedOperation, dirname: str, token: str, durable: bool) -> None:
+        with self._uploads.join(dirname, token, durable) as lane:
+            while True:
+                message = operation.receive()
+                if message.code == Code.FINISH:
+                    lane.finished = True
+                    return
+                receipts = lane.keep(message)
+                operation.recycle(message.body)
+                operation.send(Code.RECEIPT, b"", encode_receipt(receipts))
+
+
+def _send_pages(operation: ServedOperation, folder: Folder) -> None:
+    credit = PAGE_WINDOW
+    for page in _pages(_walked(folder)):
+        if not credit:
+            if operation.receive().code != Code.MORE:
+                raise RemoteProtocolError("something else than MORE came while a folder was listed")
+            credit = 1
+        operation.send(Code.PAGE, b"", page)
+        credit -= 1
+
+
+def _pages(rows: Iterator[bytes]) -> Iterator[bytes]:
+    """Rows joined to pages of bounded size."""
+    page: list[bytes] = []
+    size = 0
+    for row in rows:
+        page.append(row)
+        size += len(row)
+        if size >= _PAGE_SIZE:
+            yield b"".join(page)
+            page, size = [], 0
+    if page:
+        yield b"".join(page)
+
+
+def _walked(folder: Folder) -> Iterator[bytes]:
+    for found in walk(folder):
+        yield b"".join(map(encode_file, found.files))
+        yield b"".join(map(encode_folder, found.folders))
+        yield b"".join(map(encode_skipped, found.skipped))
+
+
+def _answer_names(operation: ServedOperation, folder: Folder) -> None:
+    while True:
+        message = operation.receive()
+        if message.code == Code.FINISH:
+            return
+        if message.code != Code.NAMES:
+            raise RemoteProtocolError(f"message {message.code} came in place of names of files")
+        operation.send(Code.PAGE, b"", b"".join([_look_up(folder, name) for name in decode_names(message.body)]))
+
+
+def _look_up(folder: Folder, name: str) -> bytes:
+    try:
+        return encode_file(folder.look_up(name))
+    except (OSError, UnsafePath) as error:
+        return encode_skipped(Skipped(name, reason_for(error)))
+
+
+def _answer_run(operation: ServedOperation, reader: Reader, message: Message) -> None:
+    want = Want.decode(message.head)
+    for number in range(want.first, want.first + want.chunks):
+        try:
+            head, data = reader.read_chunk(want.entry, want.chunk, number)
+        except (OSError, UnsafePath) as error:
+            operation.send(Code.CHUNK, _failed(number).encode(), reason_for(error).encode("utf-8", "replace"))
+            continue
+        operation.send(Code.CHUNK, head.encode(), data)
+
+
+def _answer_seal(operation: ServedOperation, reader: Reader, message: Message) -> None:
+    want = Want.decode(message.head)
+    try:
+        head, reason = reader.seal(want.entry, want.chunk), b""
+    except (OSError, UnsafePath) as error:
+        head, reason = _failed(0), reason_for(error).encode("utf-8", "replace")
+    operation.send(Code.SEAL, head.encode(), reason)
+
+
+def _failed(number: int) -> ChunkHead:
+    return ChunkHead(Status.FAILED, number, _NOTHING, 0, 0, 0)
+
+
+def _answer_pack(operation: ServedOperation, reader: Reader, message: Message) -> None:
+    entries = decode_page(message.body).files
+    if not 0 < len(entries) <= PACK_FILES or sum(entry.size for entry in entries) > PACK_SIZE:
+        raise RemoteProtocolError(f"a pack of {len(entries)} files, or of too many bytes, was asked for")
+    rows, data = reader.read_pack(entries)
+    operation.send(Code.PACK, b"", encode_rows(rows), data)
+
+
+_FETCH: dict[int, Callable[[ServedOperation, Reader, Message], None]] = {Code.RUN: _answer_run, Code.SEAL: _answer_seal, Code.PACK: _answer_pack}

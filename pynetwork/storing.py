@@ -1,0 +1,332 @@
+"""Uploads as the gateway stores them: what has arrived of each large file, shared by the lanes that bring it.
+
+A transfer is known by the token that its caller drew. Its state is dropped, with its partial files, when its last lane
+has ended well, when none came back within a grace period after the last was lost, or when another transfer wants a target
+that only a lost one still holds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from handshakes.chunks import Assembly
+from handshakes.errors import BadRequest, Closed, RemoteProtocolError, UnsafePath
+from handshakes.manifest import Entry, chunk_count, decode_page, digest, hole_digest
+from handshakes.messages import Bytes, Message
+from handshakes.paths import check_path
+from handshakes.transfer import Code, PutHead, Receipt, Status, decode_rows, reason_text
+from pynetwork.folders import Folder, folds_case, reason_for
+from pynetwork.partials import PartialFile, TargetBusy, write_file
+
+__all__ = ["StoringLane", "Uploads"]
+
+_TOKEN_LIMIT = 64
+_MOST_FILES = 64
+_FINE = Receipt(Status.OK)
+_TORN = Receipt(Status.DAMAGED, "its digest is wrong")
+
+
+class _Incoming:
+    """A large file that arrives. ``failure``: why nothing more is accepted; ``done``: its digest, once it is complete."""
+
+    __slots__ = ("assembly", "done", "failure", "head", "partial")
+
+    def __init__(self, head: PutHead, partial: PartialFile) -> None:
+        self.head = head
+        self.partial = partial
+        self.assembly = Assembly(chunk_count(head.entry.size, head.chunk))
+        self.failure = ""
+        self.done: bytes | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it still holds a partial file."""
+        return not self.failure and self.done is None
+
+    def fits(self, head: PutHead) -> bool:
+        """Whether ``head`` speaks of the same file as the first one did."""
+        return (head.entry, head.chunk) == (self.head.entry, self.head.chunk)
+
+    def fail(self, reason: str) -> Receipt:
+        """Give it up."""
+        self.failure = self.failure or reason
+        self.partial.discard()
+        return Receipt(Status.FAILED, self.failure)
+
+
+class _Transfer:
+    """One upload: how many lanes it has, and its large files by path."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.lanes = 0
+        self.lock = threading.Lock()
+        self.files: dict[str, _Incoming] = {}
+
+    def drop(self) -> None:
+        """Remove every partial file."""
+        with self.lock:
+            for incoming in self.files.values():
+                incoming.partial.discard()
+            self.files.clear()
+
+    def drop_file(self, path: str) -> bool:
+        """Give up ``path``; False when it isn't being written here."""
+        with self.lock:
+            incoming = self.files.get(path)
+            if incoming is None or not incoming.open:
+                return False
+            incoming.fail("another transfer has taken its target over")
+            return True
+
+
+class Uploads:
+    """The running uploads of one gateway, all below ``root``. ``grace`` in seconds, see the module's text."""
+
+    def __init__(self, root: str | os.PathLike[str], grace: float) -> None:
+        self._root = root
+        self._grace = grace
+        self._lock = threading.Lock()
+        self._transfers: dict[str, _Transfer] = {}
+        self._timers: dict[str, threading.Timer] = {}
+        self._closed = False
+
+    def _open_root(self) -> Folder:
+        try:
+            return Folder(self._root, create=True)
+        except OSError as error:
+            raise BadRequest(f"the folder for uploads can't be opened: {reason_for(error)}") from error
+
+    def folds_case(self, dirname: str) -> bool:
+        """Whether names in the folder ``dirname`` (made if need be) that differ in case only are one name."""
+        _prefix(dirname)
+        with self._open_root() as folder:
+            try:
+                return folds_case(folder, dirname)
+            except OSError as error:
+                raise BadRequest(f"the folder {dirname!r} can't be made: {reason_for(error)}") from error
+
+    @contextmanager
+    def join(self, dirname: str, token: str, durable: bool) -> Iterator[StoringLane]:
+        """One lane of the transfer ``token``. Raises `BadRequest` for a folder that can't be, `Closed` when all has ended."""
+        prefix = _prefix(dirname)
+        if not isinstance(token, str) or not 0 < len(token) <= _TOKEN_LIMIT:
+            raise BadRequest(f"an upload needs a token of 1 to {_TOKEN_LIMIT} characters")
+        with self._open_root() as folder:
+            transfer = self._enter(token, prefix)
+            lane = StoringLane(self, transfer, folder, durable=bool(durable))
+            try:
+                yield lane
+            finally:
+                self._leave(token, transfer, keep=not lane.finished)
+
+    def _enter(self, token: str, prefix: str) -> _Transfer:
+        with self._lock:
+            if self._closed:
+                raise Closed("this gateway has stopped")
+            transfer = self._transfers.setdefault(token, _Transfer(prefix))
+            if transfer.prefix != prefix:
+                raise BadRequest("this upload's token belongs to an upload into another folder")
+            transfer.lanes += 1
+            timer = self._timers.pop(token, None)
+        if timer is not None:
+            timer.cancel()
+        return transfer
+
+    def _leave(self, token: str, transfer: _Transfer, *, keep: bool) -> None:
+        with self._lock:
+            transfer.lanes -= 1
+            if transfer.lanes:
+                return
+            if keep and not self._closed and any(incoming.open for incoming in transfer.files.values()):
+                timer = self._timers[token] = threading.Timer(self._grace, self._expire, (token, transfer))
+                timer.name = "orphaned upload"
+                timer.daemon = True
+                timer.start()
+                return
+            self._transfers.pop(token, None)
+        transfer.drop()
+
+    def _expire(self, token: str, transfer: _Transfer) -> None:
+        with self._lock:
+            if transfer.lanes or self._transfers.get(token) is not transfer:
+                return
+            del self._transfers[token]
+            self._timers.pop(token, None)
+        transfer.drop()
+
+    def free_target(self, path: str) -> bool:
+        """Take ``path`` from a transfer that has no lane left; False when none holds it."""
+        with self._lock:
+            lost = [transfer for transfer in self._transfers.values() if not transfer.lanes]
+        return any(transfer.drop_file(path) for transfer in lost)
+
+    def close(self) -> None:
+        """Give every unfinished upload up."""
+        with self._lock:
+            self._closed = True
+            transfers = list(self._transfers.values())
+            timers = list(self._timers.values())
+            self._transfers.clear()
+            self._timers.clear()
+        for timer in timers:
+            timer.cancel()
+        for transfer in transfers:
+            transfer.drop()
+        for timer in timers:
+            timer.join()
+
+
+def _prefix(dirname: str) -> str:
+    if not isinstance(dirname, str):
+        raise BadRequest("an upload needs the name of a folder, which may be empty")
+    if not dirname:
+        return ""
+    try:
+        check_path(dirname)
+    except UnsafePath as error:
+        raise BadRequest(str(error)) from error
+    return dirname + "/"
+
+
+class StoringLane:
+    """One lane of an upload, on its handler's thread."""
+
+    def __init__(self, uploads: Uploads, transfer: _Transfer, folder: Folder, *, durable: bool) -> None:
+        self.finished = False
+        self._uploads = uploads
+        self._transfer = transfer
+        self._folder = folder
+        self._durable = durable
+
+    def keep(self, message: Message) -> list[Receipt]:
+        """Store what a message brings. Raises `RemoteProtocolError` for one that makes no sense."""
+        if message.code == Code.PACK:
+            return self._keep_pack(message.head, message.body)
+        if message.code not in (Code.CHUNK, Code.SEAL, Code.DROP):
+            raise RemoteProtocolError(f"message {message.code} is no part of storing files")
+        head = PutHead.decode(message.head)
+        path = self._transfer.prefix + head.entry.path
+        try:
+            self._folder.split(path)
+            if message.code == Code.CHUNK:
+                return [self._keep_chunk(path, head, message.body)]
+            if message.code == Code.SEAL:
+                return [self._seal(path, head)]
+        except (UnsafePath, OSError) as error:
+            return [Receipt(Status.FAILED, reason_for(error))]
+        return [self._drop(path, head)]
+
+    # Small files
+
+    def _keep_pack(self, head: bytes, body: Bytes) -> list[Receipt]:
+        size = int.from_bytes(head, "little")
+        entries = decode_page(memoryview(body)[:size]).files if size <= len(body) else []
+        rows, data = decode_rows(memoryview(body)[size:], len(entries))
+        receipts = []
+        at = 0
+        for entry, row in zip(entries, rows, strict=True):
+            piece = data[at : at + row.length]
+            at += row.length
+            if row.status:
+                receipts.append(Receipt(Status.FAILED, reason_text(piece)))
+            elif digest(piece) != row.digest:
+                receipts.append(_TORN)
+            else:
+                receipts.append(
+                    self._keep_small(Entry(self._transfer.prefix + entry.path, row.length, row.mtime_ns, row.mode), piece)
+                )
+        return receipts
+
+    def _keep_small(self, entry: Entry, data: memoryview) -> Receipt:
+        try:
+            write_file(self._folder, entry, data, durable=self._durable)
+        except TargetBusy as error:
+            # It may be this very transfer's lost lane that is still at it: then a second try will do.
+            self._uploads.free_target(entry.path)
+            return Receipt(Status.CHANGED, reason_for(error))
+        except (UnsafePath, OSError) as error:
+            return Receipt(Status.FAILED, reason_for(error))
+        return _FINE
+
+    # Large files
+
+    def _keep_chunk(self, path: str, head: PutHead, body: Bytes) -> Receipt:
+        offset = head.number * head.chunk
+        length = min(head.chunk, head.entry.size - offset)
+        hole = head.status is Status.HOLE
+        if len(body) != (0 if hole else length) or length <= 0:
+            raise RemoteProtocolError(f"chunk {head.number} of {length} bytes came with {len(body)}")
+        if (hole_digest(length) if hole else digest(body)) != head.digest:
+            return _TORN
+        incoming = self._incoming(path, head)
+        if incoming is None or incoming.done is not None:
+            return _FINE
+        if incoming.failure:
+            return Receipt(Status.FAILED, incoming.failure)
+        try:
+            written = incoming.partial.write_hole(offset, length) if hole else incoming.partial.write(body, offset)
+        except OSError as error:
+            return incoming.fail(reason_for(error))
+        with self._transfer.lock:
+            if written:
+                incoming.assembly.accept(head.number, head.digest)
+        return _FINE
+
+    def _incoming(self, path: str, head: PutHead) -> _Incoming | None:
+        """The file that ``head`` speaks of; None when its caller has begun it anew since."""
+        with self._transfer.lock:
+            incoming = self._transfer.files.get(path)
+            if incoming is not None and incoming.head.generation == head.generation:
+                if not incoming.fits(head):
+                    raise RemoteProtocolError(f"chunks of different files came for {path!r}")
+                return incoming
+            if incoming is not None and incoming.head.generation > head.generation:
+                return None
+            if incoming is not None:
+                incoming.partial.discard()
+            elif sum(other.open for other in self._transfer.files.values()) >= _MOST_FILES:
+                raise RemoteProtocolError(f"more than {_MOST_FILES} large files came at once")
+            incoming = _Incoming(head, self._begin(path, head.entry))
+            self._transfer.files[path] = incoming
+            return incoming
+
+    def _begin(self, path: str, entry: Entry) -> PartialFile:
+        full = entry._replace(path=path)
+        try:
+            return PartialFile(self._folder, full)
+        except TargetBusy:
+            if not self._uploads.free_target(path):
+                raise
+            return PartialFile(self._folder, full)
+
+    def _seal(self, path: str, head: PutHead) -> Receipt:
+        incoming = self._incoming(path, head)
+        if incoming is None:
+            return _FINE
+        if incoming.failure:
+            return Receipt(Status.FAILED, incoming.failure)
+        with self._transfer.lock:
+            if incoming.done is not None:
+                # The lane that sealed it was lost before its receipt was read.
+                return _FINE
+            if incoming.assembly.missing:
+                return Receipt(Status.CHANGED, "the gateway has lost a part of it")
+            if incoming.assembly.digest() != head.digest:
+                return incoming.fail("the digest of the whole file is wrong")
+            try:
+                incoming.partial.complete(head.entry, durable=self._durable)
+            except OSError as error:
+                return incoming.fail(reason_for(error))
+            incoming.done = head.digest
+            return _FINE
+
+    def _drop(self, path: str, head: PutHead) -> Receipt:
+        with self._transfer.lock:
+            incoming = self._transfer.files.get(path)
+            if incoming is not None and incoming.open and incoming.head.generation <= head.generation:
+                incoming.fail("its caller has dropped it")
+        return _FINE

@@ -1,0 +1,291 @@
+"""Sending files and folders to a gateway, over several lanes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from handshakes.chunks import Pack, Run, Seal, Work
+from handshakes.errors import RemoteProtocolError, UnsafePath
+from handshakes.manifest import Entry, Skipped, decode_page
+from handshakes.messages import Message
+from handshakes.transfer import ChunkHead, Code, PutHead, Receipt, Status, decode_receipt, encode_rows
+from pynetwork.client import CallerOperation, Client
+from pynetwork.downloads import repeated
+from pynetwork.folders import Folder, NotAFile, reason_for, walk
+from pynetwork.jobs import Asked, Job, JobLane, Progress
+from pynetwork.reading import DigestCache, Reader
+
+__all__ = ["Upload"]
+
+_KEPT_READERS = 8
+_SAME_NAME = "another file of this upload has the same name"
+
+
+class Upload(Job):
+    """Files and folders from ``paths`` into the gateway's folder ``dirname`` for uploads."""
+
+    name = "upload"
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        dirname: str,
+        *,
+        lanes: int,
+        durable: bool,
+        progress: bool | Progress | None,
+        chunk_size: int | None,
+    ) -> None:
+        super().__init__(lanes, progress, chunk_size)
+        self.dirname = dirname
+        self.durable = durable
+        self.token = secrets.token_hex(16)
+        self.digests = DigestCache()
+        self._paths = [os.path.abspath(os.fspath(path)) for path in paths]
+
+    def open_lane(self, client: Client) -> UploadLane:
+        return UploadLane(self, client.open("files.store", self.dirname, self.token, self.durable))
+
+    def prepare(self, client: Client) -> None:
+        folds = bool(client.request("files.target", self.dirname)["folds_case"])
+        skipped: list[Skipped] = []
+        chosen: list[tuple[str, list[Entry]]] = []
+        seen: set[str] = set()
+        for path in self._paths:
+            origin, name = os.path.split(path)
+            try:
+                with Folder(origin) as folder:
+                    entries = _find(folder, name, skipped)
+            except (OSError, UnsafePath) as error:
+                reason = "no such file" if isinstance(error, FileNotFoundError) else reason_for(error)
+                skipped.append(Skipped(path, reason))
+                continue
+            fresh = []
+            for entry in entries:
+                key = unicodedata.normalize("NFC", entry.path).casefold() if folds else entry.path
+                if key in seen:
+                    skipped.append(Skipped(os.path.join(origin, entry.path), _SAME_NAME))
+                else:
+                    seen.add(key)
+                    fresh.append(entry)
+            chosen.append((origin, fresh))
+        self.skipped += skipped
+        for origin, entries in chosen:
+            self.add(entries, origin)
+
+
+def _find(folder: Folder, name: str, skipped: list[Skipped]) -> list[Entry]:
+    """The files at ``name``: itself, or all that are below it."""
+    try:
+        return [folder.look_up(name)]
+    except NotAFile as error:
+        if error.kind != "folder":
+            raise
+    entries: list[Entry] = []
+    for page in walk(folder, name):
+        entries += page.files
+        skipped += page.skipped
+    return entries
+
+
+class UploadLane(JobLane):
+    """One lane of an upload."""
+
+    job: Upload
+
+    def __init__(self, job: Upload, operation: CallerOperation) -> None:
+        super().__init__(job, operation)
+        self._readers: dict[str, tuple[Folder, Reader]] = {}
+
+    def close(self) -> None:
+        for folder, reader in self._readers.values():
+            reader.close()
+            folder.close()
+        self._readers.clear()
+
+    def _reader(self, origin: object) -> Reader:
+        """Reads files below ``origin``. Raises `OSError`."""
+        assert isinstance(origin, str)
+        found = self._readers.get(origin)
+        if found is None:
+            if len(self._readers) >= _KEPT_READERS:
+                self.close()
+            folder = Folder(origin)
+            found = self._readers[origin] = (folder, Reader(folder, self.job.digests, origin))
+        return found[1]
+
+    # Sending
+
+    def ask(self, work: Work) -> None:
+        if isinstance(work, Pack):
+            self._send_pack(work)
+        elif isinstance(work, Seal):
+            self._send_seal(work)
+        else:
+            self._send_run(work)
+
+    def _send_pack(self, pack: Pack) -> None:
+        self.expect(pack, pack.size + 512 * pack.count)
+        entries = decode_page(pack.table).files
+        try:
+            rows, data = self._reader(pack.origin).read_pack(entries)
+        except OSError as error:
+            # The folder of all of them can't be opened any more.
+            self._undo()
+            skipped = [Skipped(entry.path, reason_for(error)) for entry in entries]
+            with self.job.changed:
+                self.job.skipped += skipped
+                self.job.plan.settle_pack(pack, 0, 0)
+                self.job.show()
+            return
+        self.asked[-1].lengths = [row[2] for row in rows]
+        self.operation.send(Code.PACK, len(pack.table).to_bytes(4, "little"), pack.table, encode_rows(rows), data)
+
+    def _undo(self) -> None:
+        """What was expected last will not be asked after all."""
+        self._outstanding -= self.asked.pop().cost
+
+    def _send_run(self, run: Run) -> None:
+        file = run.file
+        number = run.first
+        try:
+            while number < run.first + run.count:
+                with self.job.changed:
+                    if run.void:
+                        return
+                    entry = file.entry
+                if not self._send_chunk(run, entry, number):
+                    return
+                number += 1
+        except BaseException:
+            with self.job.changed:
+                self.job.plan.give_back(Run(file, run.generation, number, run.first + run.count - number))
+            raise
+
+    def _send_chunk(self, run: Run, entry: Entry, number: int) -> bool:
+        """Send one chunk; False when its file is given up or begun again."""
+        job, file = self.job, run.file
+        try:
+            head, data = self._reader(file.origin).read_chunk(entry, file.chunk, number)
+        except (OSError, UnsafePath) as error:
+            self._give_up(run, reason_for(error))
+            return False
+        with job.changed:
+            if run.void:
+                return False
+            if (head.size, head.mtime_ns) != (entry.size, entry.mtime_ns):
+                file.steady = False
+            again = head.status is Status.CHANGED
+            kept = again and job.begin_again(run, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+        if again:
+            if not kept:
+                self._drop(run)
+            return False
+        put = PutHead(head.status, run.generation, entry, file.chunk, number, head.digest)
+        self.operation.send(Code.CHUNK, put.encode(), data)
+        self.expect(Run(file, run.generation, number, 1), file.chunk)
+        self.asked[-1].digest = head.digest
+        return True
+
+    def _send_seal(self, seal: Seal) -> None:
+        job, file = self.job, seal.file
+        with job.changed:
+            if seal.void:
+                return
+            entry = file.entry
+        try:
+            found = self._reader(file.origin).seal(entry, file.chunk)
+        except (OSError, UnsafePath) as error:
+            found, reason = None, reason_for(error)
+        else:
+            reason = ""
+        with job.changed:
+            whole = file.assembly.digest()
+            matches = found is not None and found.status is Status.OK and found.digest == whole
+            # A file that went away or was cut after all of it had been read, unchanged, was read well.
+            if not matches and file.steady and (found is None or found.status is Status.CHANGED):
+                matches = True
+            kept = True
+            if not matches and found is not None:
+                kept = job.begin_again(seal, Entry(entry.path, found.size, found.mtime_ns, found.mode))
+        if matches:
+            self.expect(seal, 0)
+            put = PutHead(Status.OK, seal.generation, entry, file.chunk, 0, whole)
+            self.operation.send(Code.SEAL, put.encode())
+        elif found is None:
+            self._give_up(seal, reason)
+        elif not kept:
+            self._drop(seal)
+
+    def _give_up(self, work: Run | Seal, reason: str) -> None:
+        with self.job.changed:
+            if work.void:
+                return
+            self.job.fail_file(work.file, reason)
+        self._drop(work)
+
+    def _drop(self, work: Run | Seal) -> None:
+        """Let the gateway forget a file that has been given up."""
+        file = work.file
+        self.expect(Seal(file, work.generation), 0)
+        put = PutHead(Status.OK, work.generation, file.entry, file.chunk, 0, bytes(16))
+        self.operation.send(Code.DROP, put.encode())
+
+    # Being answered
+
+    def answered(self, asked: Asked, message: Message) -> int:
+        if message.code != Code.RECEIPT:
+            raise RemoteProtocolError(f"message {message.code} came in place of a receipt")
+        work = asked.work
+        if isinstance(work, Pack):
+            self._settle_pack(work, asked.lengths, decode_receipt(message.body, work.count))
+        else:
+            (receipt,) = decode_receipt(message.body, 1)
+            with self.job.changed:
+                if work.void:
+                    pass
+                elif isinstance(work, Seal):
+                    self._settle_seal(work, receipt)
+                else:
+                    self._settle_chunk(work, asked.digest, receipt)
+        self.done(asked)
+        return asked.cost
+
+    def _settle_pack(self, pack: Pack, lengths: list[int], receipts: list[Receipt]) -> None:
+        entries = decode_page(pack.table).files
+        again: list[Entry] = []
+        skipped: list[Skipped] = []
+        done = size = 0
+        for entry, length, receipt in zip(entries, lengths, receipts, strict=True):
+            if receipt.status is Status.OK:
+                done += 1
+                size += length
+            elif receipt.status is Status.FAILED or pack.tries >= 2:
+                skipped.append(Skipped(entry.path, receipt.reason))
+            else:
+                again.append(entry)
+        with self.job.changed:
+            self.job.skipped += skipped
+            self.job.plan.settle_pack(pack, done, size, repeated(pack, again))
+            self.job.show()
+
+    def _settle_chunk(self, run: Run, chunk_digest: bytes, receipt: Receipt) -> None:
+        if receipt.status is Status.OK:
+            self.job.plan.chunk_arrived(run, run.first, chunk_digest)
+            self.job.show()
+        elif receipt.status is Status.FAILED or not self.job.plan.chunk_damaged(run, run.first):
+            self.job.fail_file(run.file, receipt.reason)
+        else:
+            self.job.changed.notify_all()
+
+    def _settle_seal(self, seal: Seal, receipt: Receipt) -> None:
+        if receipt.status is Status.OK:
+            self.job.finish_file(seal.file)
+        elif receipt.status is Status.CHANGED:
+            self.job.begin_again(seal, seal.file.entry)
+        else:
+            self.job.fail_file(seal.file, receipt.reason)

@@ -1,0 +1,1 @@
+"""Tests of gateways and controllers: real sockets and threads, in this process."""

@@ -1,0 +1,1 @@
+"""Tests of whole processes: what is killed, stopped, signalled or fed with nonsense."""

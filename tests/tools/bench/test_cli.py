@@ -1,0 +1,71 @@
+"""Short runs from end to end. How fast anything is does not matter here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tools.bench.cli import main
+from tools.bench.workloads import WORKLOADS
+
+
+def run(tmp_path, *names):
+    file = tmp_path / "figures.json"
+    only = [word for name in names for word in ("--only", name)]
+    code = main(["--quick", "--seconds", "0.05", "--folder", str(tmp_path), "--json", str(file), *only])
+    return code, json.loads(file.read_text(encoding="utf-8"))
+
+
+def check(found, names):
+    rows = found["rows"]
+    expected = [
+        (name, metric.key, contestant.name)
+        for name in names
+        for metric in WORKLOADS[name].metrics
+        for contestant in WORKLOADS[name].contestants
+    ]
+    assert [(row["workload"], row["metric"], row["contestant"]) for row in rows] == expected
+    for row in rows:
+        assert row["failure"] is None
+        assert len(row["rounds"]) == 2
+        assert row["least"] > 0
+        assert (row["role"] == "limit") == ("ratio_of_medians" not in row)
+
+
+def test_calls_and_streams(tmp_path, capsys):
+    names = ("call", "small-items", "json-items", "array-items")
+    code, found = run(tmp_path, *names)
+    assert code == 0
+    check(found, names)
+    printed = capsys.readouterr().out
+    assert all(WORKLOADS[name].title in printed for name in names)
+    assert found["machine"]["Python"] in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_latency(tmp_path):
+    code, found = run(tmp_path, "latency")
+    assert code == 0
+    check(found, ("latency",))
+
+
+def test_files(tmp_path):
+    names = ("file-4", "files-4", "logs-1")
+    code, found = run(tmp_path, *names)
+    assert code == 0
+    check(found, names)
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_list(capsys):
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(WORKLOADS)
+
+
+def test_nonsense_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--rounds", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        main(["--only", "nothing"])
+    assert "not above 0" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Rounds, and contestants that fail."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from tools.bench import workloads
+from tools.bench.contract import Contestant, Metric, Role, Task, Workload
+from tools.bench.process import Pair, WorkerFailed
+from tools.bench.runner import Options, run
+from tools.bench.workloads.streams import consume
+
+
+class Failing(Workload):
+    name = "call"
+    title = "calls that fail"
+    metrics = (Metric("p50", "", "s"),)
+    contestants = (Contestant("missing", Role.LIMIT, "none:None", packages=("no-such-package-at-all",)),)
+
+    def serve(self, sides, task):
+        return contextlib.nullcontext()
+
+    def measure(self, sides, address, task):
+        return {}
+
+
+def test_a_missing_package_is_named(tmp_path):
+    outcome = run(Failing(), Options(rounds=1, folder=tmp_path))
+    assert outcome.rounds == {}
+    assert outcome.failures == {"missing": "not installed: no-such-package-at-all"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_fails_says_why(tmp_path, capfd):
+    task = Task(tmp_path / "nowhere", tmp_path, seconds=0.01, quick=True)
+    large = workloads.WORKLOADS["file-1"]
+    with (
+        Pair(large, large.contestants[0], task) as pair,
+        pytest.raises(WorkerFailed, match="FileNotFound"),
+    ):
+        pair.measure(30.0)
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_task_survives_json(tmp_path):
+    task = Task(tmp_path, tmp_path / "own", 0.5, True, 17)
+    assert Task.from_json(task.to_json()) == task
+
+
+def test_items_out_of_order_are_noticed():
+    items = ((0, b"") for _ in iter(int, 1))
+    with pytest.raises(ValueError, match="was due"):
+        consume(items, 0.001, lambda _ident, _payload: None)

@@ -1,0 +1,125 @@
+"""Rounds: in each, every contestant has its turn once, in shuffled order."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.bench.contract import Contestant, Role, Task, Workload
+from tools.bench.process import Pair, WorkerFailed
+
+__all__ = ["Options", "Outcome", "memory_folder", "run"]
+
+PATIENCE = 120.0
+"""Seconds that a measurement may take beyond what it was asked to."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long and how often. ``say`` is told what happens."""
+
+    seconds: float = 1.0
+    rounds: int = 7
+    quick: bool = False
+    folder: Path | None = None
+    seed: int | None = None
+    say: Callable[[str], None] = lambda _text: None
+
+
+@dataclass
+class Outcome:
+    """What came out for one workload: for each contestant, for each metric, a number by round; and who
+    failed how.
+    """
+
+    workload: Workload[Any]
+    rounds: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def limit(self) -> Contestant:
+        """The contestant that all are compared to."""
+        return next(each for each in self.workload.contestants if each.role is Role.LIMIT)
+
+
+def memory_folder() -> Path:
+    """A memory-backed folder where there is one, else the system's place for temporary files."""
+    shared = Path("/dev/shm")  # noqa: S108  a folder of its own is made in it
+    return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def run(workload: Workload[Any], options: Options) -> Outcome:
+    """Measure one workload. Who fails is left out of the further rounds and named in the outcome."""
+    outcome = Outcome(workload)
+    with _folder(options) as folder, ExitStack() as stack:
+        workload.prepare(Task(folder, folder, options.seconds, options.quick))
+        turns: dict[str, Callable[[], dict[str, float]]] = {}
+        for contestant in workload.contestants:
+            try:
+                turns[contestant.name] = _turn(workload, contestant, folder, options, stack)
+            except WorkerFailed as error:
+                outcome.failures[contestant.name] = str(error)
+        chance = random.Random(options.seed)
+        for number in range(options.rounds):
+            options.say(f"{workload.name}: round {number + 1} of {options.rounds}")
+            for name in chance.sample(sorted(turns), len(turns)):
+                _take(outcome, name, number, turns)
+    return outcome
+
+
+def _take(outcome: Outcome, name: str, number: int, turns: dict[str, Callable[[], dict[str, float]]]) -> None:
+    try:
+        figures = turns[name]()
+    except WorkerFailed as error:
+        outcome.failures[name] = str(error)
+        del turns[name]
+        return
+    for key, figure in figures.items():
+        outcome.rounds.setdefault(name, {}).setdefault(key, {})[number] = figure
+
+
+def _turn(
+    workload: Workload[Any], contestant: Contestant, folder: Path, options: Options, stack: ExitStack
+) -> Callable[[], dict[str, float]]:
+    """What a contestant does in each round."""
+    missing = [name for name in contestant.packages if not _installed(name)]
+    if missing:
+        raise WorkerFailed(f"not installed: {', '.join(missing)}")
+    scratch = folder / f"of {contestant.name}".replace("/", "-")
+    scratch.mkdir()
+    task = Task(folder, scratch, options.seconds, options.quick)
+    patience = options.seconds + PATIENCE
+
+    if not workload.fresh:
+        lasting = stack.enter_context(Pair(workload, contestant, task))
+        return lambda: lasting.measure(patience)
+
+    def once() -> dict[str, float]:
+        with Pair(workload, contestant, task) as pair:
+            return pair.measure(patience)
+
+    return once
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _folder(options: Options) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="pynetwork-bench-", dir=options.folder or memory_folder()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

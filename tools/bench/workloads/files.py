@@ -1,0 +1,220 @@
+"""Bringing files from one folder to another: a large one over a resident one, large ones, small logs.
+
+Where there is a memory-backed folder all happens there, as the figures of a disk say more about the disk.
+Even there, memory that is new to the machine may arrive slowly; hence the large file is written over one
+that is there already. Each contestant finds the names and sizes by itself, within the time. Before each
+turn the sources get a new modification time, so that nothing remembered of an earlier turn is of use, and
+after each turn every byte is compared.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from tools.bench.contract import Bound, Contestant, Metric, Role, Task, Workload
+
+__all__ = [
+    "FileSet",
+    "FileSides",
+    "FileWorkload",
+    "arrange",
+    "check",
+    "large_file",
+    "large_files",
+    "make",
+    "small_logs",
+]
+
+Fetch = Callable[[Path], None]
+_BLOCK = 1 << 20
+_FOLDERS = 50
+
+
+class FileSides(ABC):
+    """What a contestant of files gives."""
+
+    @abstractmethod
+    def serve(self, source: Path) -> AbstractContextManager[Any]:
+        """Let clients read the files in and below ``source``; the context answers the address."""
+
+    @abstractmethod
+    def session(self, address: Any, connections: int) -> AbstractContextManager[Fetch]:
+        """Connect; answers ``fetch(target)``, which brings all files into that folder."""
+
+    def adopt(self, target: Path) -> None:  # noqa: B027
+        """The files in ``target`` are to be written over: make them what this contestant writes over."""
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """So many files of so many bytes; ``spread`` puts them into sub-folders."""
+
+    count: int
+    size: int
+    spread: bool = False
+
+    def names(self) -> list[str]:
+        """Their paths, relative to the folder."""
+        if self.spread:
+            return [f"day{number % _FOLDERS:02}/device{number:05}.log" for number in range(self.count)]
+        return [f"record{number:02}.bin" for number in range(self.count)]
+
+
+def make(files: FileSet, folder: Path) -> None:
+    """Write the set with content that nothing can compress or guess."""
+    chance = numpy.random.default_rng(1)
+    for name in files.names():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for start in range(0, files.size, _BLOCK):
+                file.write(chance.bytes(min(_BLOCK, files.size - start)))
+
+
+def arrange(files: FileSet, source: Path, target: Path, resident: bool) -> None:
+    """Before a turn: new times on the sources; in the target nothing, or files of the right size with wrong
+    content.
+    """
+    stamp = time.time_ns()
+    for name in files.names():
+        os.utime(source / name, ns=(stamp, stamp))
+    if not resident:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        return
+    target.mkdir(exist_ok=True)
+    for name in files.names():
+        path = target / name
+        if not path.exists() or path.stat().st_size != files.size:
+            path.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, path)
+        with path.open("r+b") as file:
+            for start in range(0, files.size, _BLOCK):
+                file.seek(start)
+                file.write(b"to be written over")
+
+
+def check(files: FileSet, source: Path, target: Path) -> None:
+    """Raise ValueError unless every byte has arrived."""
+    for name in files.names():
+        with (source / name).open("rb") as one, (target / name).open("rb") as other:
+            while block := one.read(_BLOCK):
+                if block != other.read(_BLOCK):
+                    raise ValueError(f"{name} did not arrive as it is")
+            if other.read(1):
+                raise ValueError(f"{name} arrived with more than it has")
+
+
+_QUICK = {"file": FileSet(1, 32 << 20), "files": FileSet(4, 8 << 20), "logs": FileSet(200, 4000, spread=True)}
+
+
+class FileWorkload(Workload[FileSides]):
+    """One set of files over so many connections. The figure is megabytes (10^6) or files a second."""
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        files: FileSet,
+        quick: FileSet,
+        connections: int,
+        *,
+        metric: Metric,
+        copy: bool = True,
+        resident: bool = False,
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.metrics = (metric,)
+        self.contestants = (
+            Contestant("raw socket, sendfile, no digests", Role.LIMIT, "tools.bench.raw.files:RawFiles"),
+            *(
+                [Contestant("cp -a, no network", Role.ORIENTATION, "tools.bench.raw.files:Copy")]
+                if copy
+                else []
+            ),
+            Contestant("pynetwork", Role.OURS, "tools.bench.ours.files:OurFiles"),
+        )
+        self._files = files
+        self._quick = quick
+        self._connections = connections
+        self._resident = resident
+
+    def _set(self, task: Task) -> FileSet:
+        return self._quick if task.quick else self._files
+
+    def prepare(self, task: Task) -> None:
+        """Make the files."""
+        make(self._set(task), task.folder / "source")
+
+    def serve(self, sides: FileSides, task: Task) -> AbstractContextManager[Any]:
+        """Serve the folder with them."""
+        return sides.serve(task.folder / "source")
+
+    def measure(self, sides: FileSides, address: Any, task: Task) -> dict[str, float]:
+        """All files once; connecting does not count, finding out what there is does."""
+        files, source, target = self._set(task), task.folder / "source", task.folder / "target"
+        arrange(files, source, target, self._resident)
+        if self._resident:
+            sides.adopt(target)
+        with sides.session(address, self._connections) as fetch:
+            began = time.perf_counter()
+            fetch(target)
+            seconds = time.perf_counter() - began
+        check(files, source, target)
+        if not self._resident:
+            shutil.rmtree(target)
+        amount = files.count if self.metrics[0].key == "files" else files.count * files.size / 1e6
+        return {self.metrics[0].key: amount / seconds}
+
+
+def _connections(number: int) -> str:
+    return f"{number} connection{'s' if number > 1 else ''}"
+
+
+def large_file(connections: int) -> FileWorkload:
+    """1 GiB over a resident file."""
+    return FileWorkload(
+        f"file-{connections}",
+        f"1 GiB over a resident file, {_connections(connections)}",
+        FileSet(1, 1 << 30),
+        _QUICK["file"],
+        connections,
+        metric=Metric("rate", "", "MB/s", Bound(0.7), digits=0),
+        copy=False,
+        resident=True,
+    )
+
+
+def large_files(connections: int) -> FileWorkload:
+    """20 files of 50 MiB, new."""
+    return FileWorkload(
+        f"files-{connections}",
+        f"20 x 50 MiB, new, {_connections(connections)}",
+        FileSet(20, 50 << 20),
+        _QUICK["files"],
+        connections,
+        metric=Metric("rate", "", "MB/s", digits=0),
+    )
+
+
+def small_logs(connections: int) -> FileWorkload:
+    """5,000 logs of about 4 KiB in 50 folders, new."""
+    return FileWorkload(
+        f"logs-{connections}",
+        f"5,000 logs of 4 kB, new, {_connections(connections)}",
+        FileSet(5000, 4000, spread=True),
+        _QUICK["logs"],
+        connections,
+        metric=Metric("files", "", "files/s", digits=0),
+    )

@@ -1,8 +1,8 @@
 """The plan of a job: which chunks and packs are still to be moved, and which have arrived.
 
-Pure bookkeeping, without threads, clocks or files. Whoever uses a plan from several threads holds a lock around
-each call. Lanes ``take`` work until nothing is left to take; what a lane can't finish it gives back. The job is
-``finished`` when every file is settled, one way or the other.
+Pure bookkeeping, without threads, clocks or files. Whoever uses a plan from several threads holds a lock
+around each call. Lanes ``take`` work until nothing is left to take; what a lane can't finish it gives back.
+The job is ``finished`` when every file is settled, one way or the other.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ __all__ = ["TRIES", "Assembly", "ChunkPlan", "LargeFile", "Pack", "Run", "Seal",
 TRIES: Final = 3
 """How often a damaged chunk is asked for, and how often a file that changes is begun anew."""
 
+_MORE_FILES: Final = 8
+"""So many large files, and four a lane, are open at a time."""
+
 
 class Assembly:
-    """Which of ``count`` chunks have arrived, and their digests. Takes 17 bytes a chunk."""
+    """Which of ``count`` chunks have arrived, and their digests. Takes 17 bytes a chunk, once the first has
+    arrived.
+    """
 
     __slots__ = ("_arrived", "_digests", "count", "missing")
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.missing = count
-        self._arrived = bytearray(count)
-        self._digests = bytearray(count * DIGEST_SIZE)
+        self._arrived = bytearray()
+        self._digests = bytearray()
 
     def accept(self, index: int, chunk_digest: bytes) -> bool:
         """Chunk ``index`` is in its place. False when it was before: then nothing changes.
@@ -38,22 +43,25 @@ class Assembly:
         """
         if not 0 <= index < self.count:
             raise RemoteProtocolError(f"chunk {index} came for a file of {self.count} chunks")
-        if self._arrived[index]:
+        if self.has(index):
             return False
+        if not self._arrived:
+            self._arrived = bytearray(self.count)
+            self._digests = bytearray(self.count * DIGEST_SIZE)
         self._arrived[index] = 1
         self._digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE] = chunk_digest
         self.missing -= 1
         return True
 
-    def get(self, index: int) -> bytes | None:
-        """The digest of chunk ``index``, None when it has not arrived."""
-        if not self._arrived[index]:
-            return None
-        return bytes(self._digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE])
-
     def has(self, index: int) -> bool:
         """Whether chunk ``index`` has arrived."""
-        return bool(self._arrived[index])
+        return bool(self._arrived) and bool(self._arrived[index])
+
+    def get(self, index: int) -> bytes | None:
+        """The digest of chunk ``index``, None when it has not arrived."""
+        if not self.has(index):
+            return None
+        return bytes(self._digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE])
 
     def digest(self) -> bytes:
         """The digest of the whole file, once nothing is missing."""
@@ -62,7 +70,8 @@ class Assembly:
 
 
 class LargeFile:
-    """A file that moves chunk by chunk. ``origin``, ``handle`` and ``steady`` belong to whoever drives the plan.
+    """A file that moves chunk by chunk. ``origin``, ``handle`` and ``steady`` belong to whoever drives the
+    plan.
 
     ``steady`` is to say whether every chunk so far came from the file as ``entry`` describes it.
     """
@@ -204,8 +213,9 @@ Work = Run | Seal | Pack
 class ChunkPlan:
     """The work of one job, shared by ``lanes`` lanes.
 
-    Figures: ``files_done`` of ``files_total``, ``bytes_done`` of ``bytes_total``; ``chunks`` that arrived (a small
-    file is one) and ``chunks_again``, how many had to be moved again after damage, a change or a lost lane.
+    Figures: ``files_done`` of ``files_total``, ``bytes_done`` of ``bytes_total``; ``chunks`` that arrived (a
+    small file is one) and ``chunks_again``, how many had to be moved again after damage, a change or a lost
+    lane.
     """
 
     def __init__(self, lanes: int = 1) -> None:
@@ -215,6 +225,7 @@ class ChunkPlan:
         self._large: deque[LargeFile] = deque()
         self._packs: deque[Pack] = deque()
         self._unsettled = 0
+        self._begun = 0
         self.files_done = self.files_total = 0
         self.bytes_done = self.bytes_total = 0
         self.chunks = self.chunks_again = 0
@@ -243,17 +254,19 @@ class ChunkPlan:
         return self._unsettled == 0
 
     def take(self, budget: int) -> Work | None:
-        """The next piece of work, of about ``budget`` bytes at the most; None when nothing is left to take now.
+        """The next piece of work, of about ``budget`` bytes at the most; None when nothing is left to take
+        now.
 
-        What completes files comes first, then large files in their order, then packs. Towards the end pieces become
-        smaller, so that all lanes end together.
+        What completes files comes first, then large files in their order, so many at a time, then packs.
+        Towards the end pieces become smaller, so that all lanes end together.
         """
         if self._seals:
             return self._seals.popleft()
         while self._active and not self._active[0].pending:
             self._active.popleft()
-        if not self._active and self._large:
+        if not self._active and self._large and self._begun < 4 * self._lanes + _MORE_FILES:
             self._active.append(self._large.popleft())
+            self._begun += 1
         if self._active:
             file = self._active[0]
             fair = (self.bytes_total - self.bytes_done) // (2 * self._lanes)
@@ -295,7 +308,9 @@ class ChunkPlan:
             self._seals.append(Seal(file, file.generation))
 
     def chunk_damaged(self, run: Run, index: int) -> bool:
-        """Chunk ``index`` of ``run`` came damaged: it will be moved again. False when it was tried often enough."""
+        """Chunk ``index`` of ``run`` came damaged: it will be moved again. False when it was tried often
+        enough.
+        """
         if run.void or run.file.assembly.has(index):
             return True
         if not run.file.note_bad(index):
@@ -304,7 +319,8 @@ class ChunkPlan:
         return True
 
     def begin_again(self, work: Run | Seal, entry: Entry) -> bool:
-        """The file has changed and is now ``entry``: move it from the beginning. False when that happened too often.
+        """The file has changed and is now ``entry``: move it from the beginning. False when that happened too
+        often.
 
         ``work`` must not be void. The caller puts a new file in place of what it has gathered.
         """
@@ -334,10 +350,13 @@ class ChunkPlan:
             self.files_total -= 1
         file.close()
         self._unsettled -= 1
+        self._begun -= 1
         return True
 
     def settle_pack(self, pack: Pack, done: int, size: int, again: Pack | None = None) -> None:
-        """``done`` files of ``pack`` with ``size`` bytes are complete; those in ``again`` are to be moved again."""
+        """``done`` files of ``pack`` with ``size`` bytes are complete; those in ``again`` are to be moved
+        again.
+        """
         self._unsettled -= 1
         self.files_done += done
         self.bytes_done += size

@@ -84,7 +84,7 @@ class Phase(enum.IntEnum):
     CLOSED = 7, "closed"
     BROKEN = 8, "broken"
 
-    def __new__(cls, value: int, text: str) -> Phase:  # noqa: PYI034 - typing has Self from 3.11 on
+    def __new__(cls, value: int, text: str) -> Phase:
         """A member, which is a number, with its text."""
         phase = int.__new__(cls, value)
         phase._value_ = value
@@ -127,9 +127,7 @@ class Connection:
         self.credit_items = 0
         self.credit_size = 0
         self.registry = registry
-        self._handshake = Handshake(
-            nonce=nonce, limit=limit, key=key, keys=keys, certificate=certificate, agent=agent
-        )
+        self._handshake = Handshake(nonce=nonce, limit=limit, key=key, keys=keys, certificate=certificate, agent=agent)
         self._limit = limit
         self._outbox: list[bytes] = []
         self._left: set[int] = set()
@@ -283,9 +281,7 @@ class Connection:
         """Begin an operation. Raises `Busy` while another runs, `ValueNotSupported` and `ValueTooLarge`."""
         if self.phase is not Phase.IDLE or self.role is not Role.CLIENT:
             if self.phase is Phase.RUNNING:
-                raise Busy(
-                    "this pair runs another operation; let it end, or take another client for this one"
-                )
+                raise Busy("this pair runs another operation; let it end, or take another client for this one")
             self._expect(Phase.IDLE, Role.CLIENT)
         operation = (self.operation + 1) & 0xFFFF
         if operation in self._left:
@@ -315,9 +311,7 @@ class Connection:
     def goodbye(self) -> list[Bytes]:
         """End the pair. Allowed once the handshake is over."""
         if self.phase not in (Phase.IDLE, Phase.RUNNING):
-            raise LocalProtocolError(
-                f"there is nobody to say goodbye to on a connection that is {self.phase.text}"
-            )
+            raise LocalProtocolError(f"there is nobody to say goodbye to on a connection that is {self.phase.text}")
         self._enter(Phase.CLOSED)
         return [words.small_frame(GOODBYE, 0, b"", b"")]
 
@@ -339,9 +333,7 @@ class Connection:
 
     # The gateway's words
 
-    def items(
-        self, form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]
-    ) -> list[Bytes]:
+    def items(self, form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]) -> list[Bytes]:
         """Send items with encoded payloads of one form (see `handshakes.items`).
 
         Raises `LocalProtocolError` when the credit does not reach: it must cover every item, and be above 0
@@ -368,9 +360,7 @@ class Connection:
     def fault(self, status: int, type_name: str, message: str, traceback: str = "") -> list[Bytes]:
         """End the operation with an error; texts are cut so that they always fit."""
         self._expect(Phase.RUNNING, Role.GATEWAY)
-        said = words.fault_frame(
-            Fault(status, type_name, message, traceback), self.operation, self.send_limit
-        )
+        said = words.fault_frame(Fault(status, type_name, message, traceback), self.operation, self.send_limit)
         self._end_operation()
         return [said]
 

@@ -135,8 +135,7 @@ class VersionMismatch(Refused):
 
 
 _BY_STATUS: dict[int, type[Refused]] = {
-    each.status: each
-    for each in (BadRequest, AuthenticationFailed, Forbidden, NotFound, PoolFull, VersionMismatch)
+    each.status: each for each in (BadRequest, AuthenticationFailed, Forbidden, NotFound, PoolFull, VersionMismatch)
 }
 
 

@@ -11,8 +11,9 @@ An entry is a header of 21 bytes and a path::
     21            path       UTF-8, undecodable bytes as they are; of a skipped entry: path, NUL, reason
 
 Everything is little-endian. Pages of a listing and requests for packs are such entries, one after the other.
-Digests are xxh3 with 128 bits. A file is cut into chunks of one size, the last may be shorter. The digest of a file
-of more than one chunk is the digest of its chunks' digests, so that chunks may be read, and checked, in any order.
+Digests are xxh3 with 128 bits. A file is cut into chunks of one size, the last may be shorter. The digest of
+a file of more than one chunk is the digest of its chunks' digests, so that chunks may be read, and checked,
+in any order.
 """
 
 from __future__ import annotations
@@ -50,22 +51,25 @@ __all__ = [
 ]
 
 CHUNK_SIZE: Final = 1 << 20
-"""Bytes of a chunk, unless the file is enormous. What is read, hashed and written at once stays in a core's cache."""
+"""Bytes of a chunk, unless the file is enormous. What is read, hashed and written at once stays in a core's
+cache.
+"""
 
 CHUNK_LIMIT: Final = 8 << 20
 """The largest chunk that is accepted."""
 
 _MANY_CHUNKS: Final = 1 << 16
-_MOST_CHUNKS: Final = 1 << 32
+_MOST_CHUNKS: Final = 1 << 22
 
 PACK_SIZE: Final = 1 << 20
 """The most bytes of data in one pack of small files."""
 
-PACK_FILES: Final = 256
+PACK_FILES: Final = 128
 """The most files in one pack."""
 
 PACK_TABLE: Final = 32 << 10
-"""The most bytes of entries that ask for one pack; kept small, so that asking never waits for being answered."""
+"""The most bytes of entries that ask for one pack; kept small, so that asking never waits for being answered.
+"""
 
 DIGEST_SIZE: Final = 16
 
@@ -126,7 +130,9 @@ _HOLES: Final[dict[int, bytes]] = {}
 
 
 def chunk_size_for(size: int, least: int = CHUNK_SIZE) -> int:
-    """The chunk size for a file of ``size`` bytes: ``least``, doubled (to `CHUNK_LIMIT`) while chunks are too many."""
+    """The chunk size for a file of ``size`` bytes: ``least``, doubled (to `CHUNK_LIMIT`) while chunks are too
+    many.
+    """
     chunk = least
     while chunk < CHUNK_LIMIT and size > chunk * _MANY_CHUNKS:
         chunk *= 2
@@ -136,12 +142,13 @@ def chunk_size_for(size: int, least: int = CHUNK_SIZE) -> int:
 def chunk_count(size: int, chunk: int) -> int:
     """How many chunks of ``chunk`` bytes hold ``size`` bytes; an empty file has none.
 
-    Raises `RemoteProtocolError` for a chunk size that nobody may ask for, and for more chunks than can be numbered.
+    Raises `RemoteProtocolError` for a chunk size that nobody may ask for, and for more chunks than can be
+    numbered.
     """
     if not 0 < chunk <= CHUNK_LIMIT:
         raise RemoteProtocolError(f"chunks of {chunk} bytes were asked for; at most {CHUNK_LIMIT} are served")
     count = -(-size // chunk)
-    if not 0 <= count < _MOST_CHUNKS:
+    if not 0 <= count <= _MOST_CHUNKS:
         raise RemoteProtocolError(f"a file of {size} bytes can't be cut into chunks of {chunk} bytes")
     return count
 
@@ -160,7 +167,9 @@ def encode_folder(entry: Entry) -> bytes:
 
 
 def encode_skipped(skipped: Skipped) -> bytes:
-    """The wire form of a path that can't be transferred. What can't be shown of it is replaced, what is too long is cut."""
+    """The wire form of a path that can't be transferred. What can't be shown of it is replaced, what is too
+    long is cut.
+    """
     path = skipped.path.replace("\0", "?").encode("utf-8", "replace" if _lone(skipped.path) else "surrogateescape")
     raw = path[:8192] + b"\0" + skipped.reason.encode("utf-8", "replace")[:_REASON_LIMIT]
     return _HEADER.pack(2, 0, len(raw), 0, 0) + raw
@@ -172,14 +181,15 @@ def _lone(path: str) -> bool:
 
 
 def decode_page(body: Bytes) -> Page:
-    """The entries in ``body``. Raises `RemoteProtocolError` when it does not consist of whole, sensible entries.
+    """The entries in ``body``. Raises `RemoteProtocolError` when it does not consist of whole, sensible
+    entries.
 
     Paths are not judged here: see `handshakes.paths.check_path`.
     """
     data = bytes(body)
     page = Page([], [], [])
     files = page.files
-    unpack, make = _HEADER.unpack_from, Entry._make
+    unpack, new = _HEADER.unpack_from, tuple.__new__
     at, end = 0, len(data)
     while at < end:
         start = at + _HEADER_SIZE
@@ -193,7 +203,7 @@ def decode_page(body: Bytes) -> Page:
             raise RemoteProtocolError(f"a list of files has an entry of {size} bytes and mode {mode:o}")
         raw = data[start:at]
         if kind == 0:
-            files.append(make((raw.decode("utf-8", "surrogateescape"), size, mtime_ns, mode)))
+            files.append(new(Entry, (raw.decode("utf-8", "surrogateescape"), size, mtime_ns, mode)))
         elif kind == Kind.FOLDER:
             page.folders.append(Entry(from_bytes(raw), 0, mtime_ns, mode))
         elif kind == Kind.SKIPPED:

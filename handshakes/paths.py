@@ -1,16 +1,18 @@
 """Paths that travel: what may be a path on the wire, and which names a transfer keeps for itself.
 
 A path on the wire is relative, its components are separated by ``/``, and it must mean the same file on every
-system: what is a plain name here and a device, a drive or a stream there is refused everywhere. Both sides check
-every path for themselves, whether it came from the wire or goes onto it; `check_path` is that check. It judges the
-name alone. That no component is a symbolic link is seen to where files are opened (`pynetwork.folders`).
+system: what is a plain name here and a device, a drive or a stream there is refused everywhere. Both sides
+check every path for themselves, whether it came from the wire or goes onto it; `check_path` is that check. It
+judges the name alone. That no component is a symbolic link is seen to where files are opened
+(`pynetwork.folders`).
 
-Names are text with undecodable bytes kept as surrogates (``surrogateescape``), as Python's ``os`` gives them; they
-travel as those bytes, in whatever Unicode form they have.
+Names are text with undecodable bytes kept as surrogates (``surrogateescape``), as Python's ``os`` gives them;
+they travel as those bytes, in whatever Unicode form they have.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -35,14 +37,16 @@ PATH_LIMIT: Final = 4096
 COMPONENT_LIMIT: Final = 255
 """The most bytes in one component: NAME_MAX of Linux, macOS and NTFS."""
 
-_DEVICES: Final = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³])[ ]*(?:[.:].*)?", re.IGNORECASE | re.DOTALL)
-
-# One search finds every path that needs a closer look. It may suspect a harmless one; it never misses a bad one.
-_SUSPECT: Final = re.compile(
-    r"(?:\A|/)(?:\.{0,2}(?:/|\Z)|[a-z]:|(?:con|prn|aux|nul|com.|lpt.|conin\$|conout\$)[ ]*(?:[.:/]|\Z))|[\0\\]", re.IGNORECASE
+_DEVICES: Final = re.compile(
+    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³])[ ]*(?:[.:].*)?", re.IGNORECASE | re.DOTALL
 )
 
-# So many characters have at most 252 bytes, whatever they are: no component among them is too long.
+_DEVICE_NAMES: Final = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{kind}{n}" for kind in ("COM", "LPT") for n in range(10))]
+)
+
+# So many characters have at most 252 bytes, whatever they are; and with so much before it a path is not too
+# long.
 _SHORT: Final = 63
 
 _PARTIAL: Final = ".partial"
@@ -50,6 +54,8 @@ _PARTIAL: Final = ".partial"
 
 def to_bytes(path: str) -> bytes:
     """The bytes of ``path`` on the wire. Raises `UnsafePath` when a surrogate in it stands for no byte."""
+    if path.isascii():
+        return path.encode("ascii")
     try:
         return path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -64,12 +70,39 @@ def from_bytes(raw: bytes) -> str:
 def check_path(path: str) -> tuple[str, ...]:
     """The components of ``path``; raises `UnsafePath`, naming path and reason, unless it is safe everywhere.
 
-    Refused are: an empty path, an absolute one, ``.`` and ``..``, an empty component, NUL, a backslash, a drive
-    letter, a device name of Windows with any extension and in any case, a component of more than
+    Refused are: an empty path, an absolute one, ``.`` and ``..``, an empty component, NUL, a backslash, a
+    drive letter, a device name of Windows with any extension and in any case, a component of more than
     `COMPONENT_LIMIT` bytes and a path of more than `PATH_LIMIT` bytes.
     """
-    if len(path) <= _SHORT and path.isascii() and _SUSPECT.search(path) is None:
-        return tuple(path.split("/"))
+    folder, _, name = path.rpartition("/")
+    if (
+        0 < len(name) <= _SHORT
+        and name[0] != "."
+        and name.isascii()
+        and ":" not in name
+        and "\\" not in name
+        and "\0" not in name
+        and " " not in name
+        and name.partition(".")[0].upper() not in _DEVICE_NAMES
+    ):
+        # An ordinary name: what is before it was most likely seen a moment ago.
+        if not folder and len(path) == len(name):
+            return (name,)
+        components = _folder_components(folder)
+        if components:
+            return (*components, name)
+    return _check_whole(path)
+
+
+@functools.lru_cache(maxsize=256)
+def _folder_components(folder: str) -> tuple[str, ...]:
+    """The components of a path's beginning, when that is safe and leaves room for a short name; else none."""
+    if len(folder) > PATH_LIMIT // 8 or _why_unsafe(folder):
+        return ()
+    return tuple(folder.split("/"))
+
+
+def _check_whole(path: str) -> tuple[str, ...]:
     reason = _why_unsafe(path)
     if reason:
         raise UnsafePath(f"the path {_shown(path)} is refused: {reason}")
@@ -85,7 +118,9 @@ def check_component(name: str) -> str:
 
 
 def is_partial(name: str) -> bool:
-    """True when ``name`` (one component) is kept for partial files: transfers neither list nor write such names."""
+    """True when ``name`` (one component) is kept for partial files: transfers neither list nor write such
+    names.
+    """
     return name.startswith(".") and name.endswith(_PARTIAL)
 
 
@@ -95,6 +130,8 @@ def partial_name(name: str) -> str:
     A name too long to be extended is replaced by its digest.
     """
     partial = f".{name}{_PARTIAL}"
+    if len(name) < _SHORT:
+        return partial
     raw = to_bytes(partial)
     if len(raw) <= COMPONENT_LIMIT:
         return partial

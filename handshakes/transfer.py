@@ -2,15 +2,16 @@
 
 Each is a message of `handshakes.connection` with a code, a small head and, where it carries data, a body.
 
-*List* (``files.list``): the gateway sends PAGE after PAGE of entries and waits for a MORE when `PAGE_WINDOW` of them
-are unanswered; a caller that named files itself sends NAMES, each answered by one PAGE, and FINISH.
+*List* (``files.list``): the gateway sends PAGE after PAGE of entries and waits for a MORE when `PAGE_WINDOW`
+of them are unanswered; a caller that named files itself sends NAMES, each answered by one PAGE, and FINISH.
 
-*Fetch* (``files.fetch``): the caller asks with RUN (consecutive chunks of one file), PACK (many small files) and SEAL (the
-digest of a file as it is now) and sends FINISH at the end. Everything is answered strictly in order: a RUN by its
-CHUNKs, a PACK by one PACK, a SEAL by one SEAL. The gateway remembers nothing between requests.
+*Fetch* (``files.fetch``): the caller asks with RUN (consecutive chunks of one file), PACK (many small files)
+and SEAL (the digest of a file as it is now) and sends FINISH at the end. Everything is answered strictly in
+order: a RUN by its CHUNKs, a PACK by one PACK, a SEAL by one SEAL. The gateway remembers nothing between
+requests.
 
-*Store* (``files.store``): the caller sends CHUNK, PACK, SEAL (these are all chunks, this is the file's digest) and
-DROP (forget this file), each answered in order by one RECEIPT, and FINISH at the end.
+*Store* (``files.store``): the caller sends CHUNK, PACK, SEAL (these are all chunks, this is the file's
+digest) and DROP (forget this file), each answered in order by one RECEIPT, and FINISH at the end.
 
 Parsing answers with checked objects or raises `RemoteProtocolError`. Paths are judged where they are used.
 """
@@ -86,6 +87,7 @@ class Status(enum.IntEnum):
 
 _STATUSES: Final = frozenset(Status)
 _KNOWN: Final = dict(enumerate(Status))
+_OK: Final = Status.OK
 
 
 def reason_text(data: Bytes) -> str:
@@ -107,7 +109,8 @@ def _unpack(form: struct.Struct, head: bytes, what: str) -> tuple[int, ...]:
 
 
 class Want(NamedTuple):
-    """A caller's request: ``chunks`` chunks of ``chunk`` bytes from number ``first``; for a SEAL of the whole file.
+    """A caller's request: ``chunks`` chunks of ``chunk`` bytes from number ``first``; for a SEAL of the whole
+    file.
 
     ``entry`` is the file as it was listed.
     """
@@ -168,7 +171,8 @@ SealAnswer = ChunkHead
 class PutHead(NamedTuple):
     """The head of a CHUNK, SEAL or DROP that is to be stored.
 
-    ``generation`` counts how often the caller has begun this file anew: chunks of different generations don't mix.
+    ``generation`` counts how often the caller has begun this file anew: chunks of different generations don't
+    mix.
     """
 
     status: Status
@@ -200,7 +204,9 @@ _PUT: Final = struct.Struct("<BHqqHII16s")
 
 
 class Row(NamedTuple):
-    """One file of a pack. ``length`` bytes of the pack's data are its contents, or the reason why there are none."""
+    """One file of a pack. ``length`` bytes of the pack's data are its contents, or the reason why there are
+    none.
+    """
 
     status: Status
     mode: int
@@ -226,10 +232,11 @@ def decode_rows(body: Bytes, count: int) -> tuple[list[Row], memoryview]:
         raise RemoteProtocolError(f"a pack of {count} files has {len(view)} bytes")
     rows = []
     total = 0
+    new = tuple.__new__
     for status, mode, length, mtime_ns, digest in _ROW.iter_unpack(view[:size]):
         if mode > 0o777:
             raise RemoteProtocolError(f"a pack has a file of mode {mode:o}")
-        rows.append(Row(_status(status), mode, length, mtime_ns, digest))
+        rows.append(new(Row, (_OK if not status else _status(status), mode, length, mtime_ns, digest)))
         total += length
     if total != len(view) - size or total > PACK_SIZE + PACK_FILES * REASON_LIMIT:
         raise RemoteProtocolError(f"the files of a pack have {total} bytes, but {len(view) - size} came with it")
@@ -244,7 +251,9 @@ class Receipt(NamedTuple):
 
 
 def encode_receipt(receipts: Sequence[Receipt]) -> bytes:
-    """The body of a RECEIPT: a status each, then the reasons of those that went wrong, as far as there is room."""
+    """The body of a RECEIPT: a status each, then the reasons of those that went wrong, as far as there is
+    room.
+    """
     parts = [bytes([receipt.status for receipt in receipts])]
     room = _RECEIPT_TEXT
     for receipt in receipts:

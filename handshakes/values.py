@@ -82,9 +82,7 @@ def encode(value: object, registry: Registry = default_registry) -> Encoded:
     return JSON, b"", [text], len(text)
 
 
-def decode(
-    form: int, head: bytes, body: Buffer, registry: Registry = default_registry, shared: bool = False
-) -> Any:
+def decode(form: int, head: bytes, body: Buffer, registry: Registry = default_registry, shared: bool = False) -> Any:
     """The value of an encoded form whose buffers were joined to ``body``.
 
     ``shared`` says that ``body`` will be overwritten soon: an array is then copied out of it, else it is a
@@ -131,9 +129,7 @@ def _head(dtype: numpy.dtype[Any], shape: tuple[int, ...], fortran: bool) -> byt
     except (TypeError, ValueError, RemoteProtocolError):
         faithful = False
     if not faithful:
-        raise ValueNotSupported(
-            f"an array of dtype {dtype} has no wire form; convert it to plain numbers or bytes"
-        )
+        raise ValueNotSupported(f"an array of dtype {dtype} has no wire form; convert it to plain numbers or bytes")
     return head
 
 
@@ -146,7 +142,7 @@ def _without_metadata(description: Any) -> Any:
     if isinstance(description, list):
         return [(name, _without_metadata(kind), *shape) for name, kind, *shape in description]
     if isinstance(description, tuple):
-        # An array of elements of a kind is described by the kind and a shape, metadata by the kind and a dict.
+        # The kind of the elements and either a shape, for an array of arrays, or the metadata.
         kind, more = description
         return kind if isinstance(more, dict) else (_without_metadata(kind), more)
     return description
@@ -368,8 +364,6 @@ def _grown(node: Any, mark: str, parts: list[Any], registry: Registry) -> Any:
             return _NON_FINITE[content]
         if isinstance(content, list) and list(map(type, content)) == [str, dict]:
             name, fields = content
-            return registry.build(
-                name, {key: _grown(each, mark, parts, registry) for key, each in fields.items()}
-            )
+            return registry.build(name, {key: _grown(each, mark, parts, registry) for key, each in fields.items()})
         raise RemoteProtocolError("a value arrived with a mark that means nothing")
     return {name: _grown(each, mark, parts, registry) for name, each in node.items()}

@@ -29,6 +29,7 @@ HELLO_TIMEOUT = 5.0
 MOST_WAITING = 256
 """Connections that may be in the doorway at once."""
 _ACCEPTS_AT_ONCE = 64
+_PAUSE = 0.1
 
 
 class _Caller:
@@ -74,6 +75,7 @@ class Admission:
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
         self._stopping = False
+        self._starved = False
         self._thread = threading.Thread(target=self._run, name=f"{name} admission", daemon=True)
 
     @property
@@ -91,7 +93,8 @@ class Admission:
     def stop(self) -> None:
         """Accept nobody more and close everything in the doorway; the port is free when this returns."""
         self._stopping = True
-        self._wake_in.send(b"x")
+        with contextlib.suppress(OSError):  # it has ended already
+            self._wake_in.send(b"x")
         self._thread.join()
 
     def _run(self) -> None:
@@ -122,11 +125,21 @@ class Admission:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors, most likely: make room among those who have not proved themselves.
-                logger.error("a connection can't be accepted: %s", error.strerror)
-                self._dismiss_oldest("to make room")
+                self._make_room(error)
                 return
+            self._starved = False
             self._admit(sock)
+
+    def _make_room(self, error: OSError) -> None:
+        """A connection can't be accepted: out of descriptors, most likely, so one in the doorway has to go."""
+        if not self._starved:
+            logger.error("a connection can't be accepted: %s", error.strerror)
+        self._starved = True
+        if self._callers:
+            self._dismiss_oldest("to make room")
+        else:
+            # The listener stays readable, so without a pause this would be tried as fast as the machine can.
+            time.sleep(_PAUSE)
 
     def _admit(self, sock: socket.socket) -> None:
         try:

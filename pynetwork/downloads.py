@@ -7,15 +7,16 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from handshakes.chunks import LargeFile, Pack, Run, Seal, Work
+from handshakes.chunks import Pack, Run, Seal, Work
 from handshakes.errors import RemoteProtocolError, UnsafePath
-from handshakes.manifest import Entry, Page, Skipped, decode_page, digest, encode_file, hole_digest
+from handshakes.manifest import Entry, Page, Skipped, decode_page, digest, hole_digest
 from handshakes.messages import Message
 from handshakes.paths import check_path, is_partial
 from handshakes.transfer import (
     PAGE_WINDOW,
     ChunkHead,
     Code,
+    Row,
     Status,
     Want,
     decode_rows,
@@ -24,13 +25,12 @@ from handshakes.transfer import (
 )
 from pynetwork.client import CallerOperation, Client
 from pynetwork.folders import Folder, folds_case, reason_for
-from pynetwork.jobs import Asked, Job, JobLane, Progress
+from pynetwork.jobs import DAMAGED, Asked, Job, JobLane, Progress, repeated
 from pynetwork.partials import PartialFile, TargetExists, write_file
 
 __all__ = ["Download"]
 
 _NAMES = 256
-_DAMAGED = "it arrived damaged several times"
 
 
 class Download(Job):
@@ -60,6 +60,7 @@ class Download(Job):
         self._files = files
 
     def open_lane(self, client: Client) -> DownloadLane:
+        """A lane with a folder of its own."""
         folder = Folder(self.to, create=True)
         try:
             return DownloadLane(self, client.open("files.fetch", self.share), folder)
@@ -68,6 +69,7 @@ class Download(Job):
             raise
 
     def prepare(self, client: Client) -> None:
+        """List the share, choose, and make the folders."""
         wanted: list[Entry] = []
         folders: list[Entry] = []
         skipped: list[Skipped] = []
@@ -99,7 +101,9 @@ class Download(Job):
             if folds:
                 name = unicodedata.normalize("NFC", entry.path).casefold()
                 if name in seen:
-                    skipped.append(Skipped(entry.path, "another file has this name, but for case, in the target folder"))
+                    skipped.append(
+                        Skipped(entry.path, "another file has this name, but for case, in the target folder")
+                    )
                     continue
                 seen.add(name)
             if not self.overwrite and _exists(folder, entry.path):
@@ -110,10 +114,11 @@ class Download(Job):
 
 def _check(path: str) -> None:
     try:
-        if is_partial(check_path(path)[-1]):
-            raise UnsafePath(f"the path {path!r} is refused: such names are kept for partial files")
+        components = check_path(path)
     except UnsafePath as error:
         raise RemoteProtocolError(f"the gateway lists what it must not: {error}") from error
+    if is_partial(components[-1]):
+        raise RemoteProtocolError(f"the gateway lists what it must not: {path!r} is a partial file")
 
 
 def _exists(folder: Folder, path: str) -> bool:
@@ -187,9 +192,7 @@ class DownloadLane(JobLane):
         try:
             self._prepare(work)
         except (UnsafePath, OSError) as error:
-            with self.job.changed:
-                if not work.void:
-                    self.job.fail_file(work.file, reason_for(error))
+            self._give_up(work, reason_for(error))
             return
         file = work.file
         if isinstance(work, Seal):
@@ -230,31 +233,44 @@ class DownloadLane(JobLane):
         rows, data = decode_rows(message.body, len(entries))
         skipped: list[Skipped] = []
         again: list[Entry] = []
+        if self.job.durable:
+            # Waiting for the disk is better done by all lanes at once.
+            done, size = self._write_pack(entries, rows, data, again, skipped)
+        else:
+            with self.job.turn.taken():
+                done, size = self._write_pack(entries, rows, data, again, skipped)
+        self._settle(pack, done, size, again, skipped)
+
+    def _write_pack(
+        self, entries: list[Entry], rows: list[Row], data: memoryview, again: list[Entry], skipped: list[Skipped]
+    ) -> tuple[int, int]:
+        """Write the files of a pack; answers how many are complete, and their bytes."""
+        folder, durable, overwrite = self._folder, self.job.durable, self.job.overwrite
         at = size = done = 0
-        for entry, row in zip(entries, rows, strict=True):
-            piece = data[at : at + row.length]
-            at += row.length
-            if row.status is Status.FAILED:
+        for entry, (status, mode, length, mtime_ns, expected) in zip(entries, rows, strict=True):
+            piece = data[at : at + length]
+            at += length
+            if status is Status.FAILED:
                 skipped.append(Skipped(entry.path, reason_text(piece)))
-            elif row.status is not Status.OK or row.length > entry.size:
-                raise RemoteProtocolError(f"{row.length} bytes of {entry.path!r} came in place of {entry.size}")
-            elif digest(piece) != row.digest:
+            elif status is not Status.OK or length > entry.size:
+                raise RemoteProtocolError(f"{length} bytes of {entry.path!r} came in place of {entry.size}")
+            elif digest(piece) != expected:
                 again.append(entry)
             else:
-                arrived = Entry(entry.path, row.length, row.mtime_ns, row.mode)
                 try:
-                    write_file(self._folder, arrived, piece, durable=self.job.durable, overwrite=self.job.overwrite)
+                    arrived = Entry(entry.path, length, mtime_ns, mode)
+                    write_file(folder, arrived, piece, durable=durable, overwrite=overwrite)
                 except (UnsafePath, OSError) as error:
                     skipped.append(Skipped(entry.path, reason_for(error)))
                 else:
                     done += 1
-                    size += row.length
-        self._settle(pack, done, size, again, skipped)
+                    size += length
+        return done, size
 
     def _settle(self, pack: Pack, done: int, size: int, again: list[Entry], skipped: list[Skipped]) -> None:
         repeat = repeated(pack, again)
         if repeat is None:
-            skipped += [Skipped(entry.path, _DAMAGED) for entry in again]
+            skipped += [Skipped(entry.path, DAMAGED) for entry in again]
         with self.job.changed:
             self.job.skipped += skipped
             self.job.plan.settle_pack(pack, done, size, repeat)
@@ -265,25 +281,16 @@ class DownloadLane(JobLane):
             raise RemoteProtocolError(f"chunk {head.number} came in place of chunk {number}")
         job, file = self.job, run.file
         with job.changed:
-            if run.void:
+            if run.void or not self._may_go_on(run, head, message):
                 return
-            partial, length, entry = file.handle, file.length(number), file.entry
-            if (head.size, head.mtime_ns) != (entry.size, entry.mtime_ns):
-                file.steady = False
-            if head.status is Status.FAILED:
-                return job.fail_file(file, reason_text(message.body))
-            if head.status is Status.CHANGED:
-                job.begin_again(run, Entry(entry.path, head.size, head.mtime_ns, head.mode))
-                return
+            partial, length = file.handle, file.length(number)
         assert isinstance(partial, PartialFile)
         hole = head.status is Status.HOLE
-        if not hole and (head.status is not Status.OK or len(message.body) != length):
-            raise RemoteProtocolError(f"chunk {number} of {entry.path!r} came with {len(message.body)} bytes, not {length}")
+        if len(message.body) != (0 if hole else length):
+            raise RemoteProtocolError(f"chunk {number} of {length} bytes came with {len(message.body)}")
         if (hole_digest(length) if hole else digest(message.body)) != head.digest:
             with job.changed:
-                if not job.plan.chunk_damaged(run, number):
-                    job.fail_file(file, _DAMAGED)
-                job.changed.notify_all()
+                job.chunk_damaged(run, number)
             return
         try:
             if hole:
@@ -291,42 +298,57 @@ class DownloadLane(JobLane):
             else:
                 partial.write(message.body, number * file.chunk)
         except OSError as error:
-            with job.changed:
-                if not run.void:
-                    job.fail_file(file, reason_for(error))
+            self._give_up(run, reason_for(error))
             return
         with job.changed:
-            job.plan.chunk_arrived(run, number, head.digest)
-            job.show()
+            job.chunk_arrived(run, number, head.digest)
+
+    def _may_go_on(self, run: Run, head: ChunkHead, message: Message) -> bool:
+        """Whether a chunk has come, rather than bad news about its file. The lock is held."""
+        entry = run.file.entry
+        if head.status is Status.FAILED:
+            self.job.fail_file(run.file, reason_text(message.body))
+        elif head.status is Status.CHANGED:
+            self.job.begin_again(run, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+        elif head.status is Status.DAMAGED:
+            raise RemoteProtocolError("the gateway sent a chunk that it calls damaged")
+        else:
+            if (head.size, head.mtime_ns) != (entry.size, entry.mtime_ns):
+                run.file.steady = False
+            return True
+        return False
+
+    def _give_up(self, work: Run | Seal, reason: str) -> None:
+        with self.job.changed:
+            if not work.void:
+                self.job.fail_file(work.file, reason)
 
     def _seal(self, seal: Seal, head: ChunkHead, message: Message) -> None:
         job, file = self.job, seal.file
         with job.changed:
-            if seal.void:
+            if seal.void or not self._is_whole(seal, head, message):
                 return
             partial, entry = file.handle, file.entry
-            matches = head.status is Status.OK and head.digest == file.assembly.digest()
-            # A file that went away or was cut after all of it had been read, unchanged, was read well.
-            if not matches and not (file.steady and head.status in (Status.FAILED, Status.CHANGED)):
-                if head.status is Status.FAILED:
-                    job.fail_file(file, reason_text(message.body))
-                else:
-                    job.begin_again(seal, Entry(entry.path, head.size, head.mtime_ns, head.mode))
-                return
         assert isinstance(partial, PartialFile)
         try:
             partial.complete(entry, durable=job.durable, overwrite=job.overwrite)
         except OSError as error:
-            with job.changed:
-                job.fail_file(file, reason_for(error))
+            self._give_up(seal, reason_for(error))
             return
         with job.changed:
-            job.finish_file(file)
+            if not seal.void:
+                job.finish_file(file)
 
-
-def repeated(pack: Pack, again: list[Entry]) -> Pack | None:
-    """A pack of those files of ``pack`` that are to be moved again; None when there are none, or it was tried enough."""
-    if not again or pack.tries + 1 >= 3:
-        return None
-    table = b"".join(map(encode_file, again))
-    return Pack(table, len(again), sum(entry.size for entry in again), pack.origin, pack.tries + 1)
+    def _is_whole(self, seal: Seal, head: ChunkHead, message: Message) -> bool:
+        """Whether what has arrived is the file, as far as its sender can tell. The lock is held."""
+        file, entry = seal.file, seal.file.entry
+        if head.status is Status.OK and head.digest == file.assembly.digest():
+            return True
+        if file.steady and head.status in (Status.FAILED, Status.CHANGED):
+            # It went away, or was cut, after all of it had been read as it was listed.
+            return True
+        if head.status is Status.FAILED:
+            self.job.fail_file(file, reason_text(message.body))
+        else:
+            self.job.begin_again(seal, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+        return False

@@ -1,8 +1,8 @@
 """Files from and to a gateway, over the lanes of a swarm.
 
-`download` and `upload` move files in indexed chunks and packs that the lanes take from one plan, check every digest,
-and give a file its name when it is complete and verified. One bad file never ends a job: the report says what was
-skipped, and why.
+`download` and `upload` move files in indexed chunks and packs that the lanes take from one plan, check every
+digest, and give a file its name when it is complete and verified. One bad file never ends a job: the report
+says what was skipped, and why.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ def download(
 ) -> TransferReport:
     """Bring files of the shared folder ``share`` into the folder ``to``, which is made if need be.
 
-    - ``pattern``: a regular expression; only files whose path in the share, with ``/``, matches it as a whole.
+    - ``pattern``: a regular expression; only files whose path in the share, with ``/``, matches it as a
+      whole.
     - ``files``: only these paths in the share.
     - ``durable``: every file is on the disk, with its name, before it counts.
-    - ``progress``: None shows a bar on stderr when that is a terminal, True and False say so; or a callable, see
-      `Progress`.
+    - ``progress``: None shows a bar on stderr when that is a terminal, True and False say so; or a callable,
+      see `Progress`.
     - ``overwrite``: False keeps files that exist; they are among the skipped.
     - ``chunk_size``: bytes, for measuring; large files have larger ones by themselves.
 
-    Raises `ConfigurationError` and `UnsafePath` for arguments that can't be, before anything is sent; `NotFound` when
-    there is no such share, `Forbidden` without the right, `ConnectionLost` when no lane is left, `RemoteProtocolError`
-    when the gateway breaks the protocol, and `OSError` when ``to`` can't be made.
+    Raises `ConfigurationError` and `UnsafePath` for arguments that can't be, before anything is sent;
+    `NotFound` when there is no such share, `Forbidden` without the right, `ConnectionLost` when no lane is
+    left, `RemoteProtocolError` when the gateway breaks the protocol, and `OSError` when ``to`` can't be made.
     """
     if pattern is not None and files is not None:
         raise ConfigurationError("pattern= and files= both say what to download; give one of them")
@@ -86,8 +87,9 @@ def upload(
 ) -> TransferReport:
     """Send files and folders into ``dirname`` below the gateway's folder for uploads.
 
-    A file keeps its name; what is below a folder keeps its path, beginning with the folder's name. Two files that would
-    have the same name there are not mixed up: the second is skipped. Options and errors as with `download`.
+    A file keeps its name; what is below a folder keeps its path, beginning with the folder's name. Two files
+    that would have the same name there are not mixed up: the second is skipped. Options and errors as with
+    `download`.
     """
     if isinstance(paths, (str, os.PathLike)):
         raise ConfigurationError(f"paths={paths!r} must be a list of files and folders")

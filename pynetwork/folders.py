@@ -1,9 +1,10 @@
 """One folder of this machine, reached so that nothing leads out of it.
 
-Where the system can do it, every file is opened relative to a handle of its directory, and every directory relative to
-the one above it, without following symbolic links: a link that somebody puts in place of a directory, at whatever
-moment, leads nowhere. Elsewhere (Windows) paths are resolved and compared before each use, which leaves a moment between
-the look and the use; files are named so that no other stream or device can be meant.
+Where the system can do it, every file is opened relative to a handle of its directory, and every directory
+relative to the one above it, without following symbolic links: a link that somebody puts in place of a
+directory, at whatever moment, leads nowhere. Elsewhere (Windows) paths are resolved and compared before each
+use, which leaves a moment between the look and the use; files are named so that no other stream or device can
+be meant.
 
 A `Folder` and its directories belong to one thread.
 """
@@ -24,7 +25,7 @@ from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import check_path, is_partial
 
-__all__ = ["Directory", "Folder", "NotAFile", "reason_for", "walk"]
+__all__ = ["Directory", "Folder", "NotAFile", "Turn", "folds_case", "reason_for", "walk"]
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
@@ -56,6 +57,29 @@ class NotAFile(OSError):
     def __init__(self, mode: int) -> None:
         self.kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
         super().__init__(errno.EINVAL, self.kind)
+
+
+class Turn:
+    """Lets one thread at a time handle many small files.
+
+    Each of them is a handful of short system calls. Threads that all make such calls fight for the
+    interpreter's lock at every single one; one after the other they are faster. Where the calls are not short
+    (a cold disk) several threads do help: so a turn is waited for, but only for ``patience`` seconds.
+    """
+
+    def __init__(self, patience: float = 0.05) -> None:
+        self._lock = threading.Lock()
+        self._patience = patience
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """The turn, or the end of the patience."""
+        mine = self._lock.acquire(timeout=self._patience)
+        try:
+            yield
+        finally:
+            if mine:
+                self._lock.release()
 
 
 _REASONS = {
@@ -231,8 +255,8 @@ class PlainDirectory(Directory):
 class Folder:
     """The folder at ``path`` (made, with ``create``) and everything below it, for one thread.
 
-    ``path`` itself is its owner's choice: there, links are followed. At most ``kept`` directories are held open.
-    Raises `OSError` when it can't be opened.
+    ``path`` itself is its owner's choice: there, links are followed. At most ``kept`` directories are held
+    open. Raises `OSError` when it can't be opened.
     """
 
     def __init__(
@@ -320,7 +344,9 @@ class Folder:
         return self.directory(components[:-1]).open(components[-1], READ)
 
     def look_up(self, path: str) -> Entry:
-        """The regular file at ``path``. Raises `UnsafePath` and `OSError`, `NotAFile` for what is something else."""
+        """The regular file at ``path``. Raises `UnsafePath` and `OSError`, `NotAFile` for what is something
+        else.
+        """
         components = self.split(path)
         if is_partial(components[-1]):
             raise UnsafePath("it is a partial file")
@@ -342,7 +368,9 @@ class Folder:
 
 
 def folds_case(folder: Folder, path: str = "") -> bool:
-    """Whether names in ``path`` below ``folder`` (made if need be) that differ in case only are one. Raises `OSError`."""
+    """Whether names in ``path`` below ``folder`` (made if need be) that differ in case only are one. Raises
+    `OSError`.
+    """
     directory = folder.directory(folder.split(path) if path else (), create=True)
     name = f".pynetwork-{os.getpid()}-{threading.get_ident()}.partial"
     os.close(directory.open(name, CREATE))
@@ -360,10 +388,11 @@ _BATCH = 512
 
 
 def walk(folder: Folder, start: str = "") -> Iterator[Page]:
-    """All files below ``folder``, or below its folder ``start``, in pages of bounded size, each from one directory.
+    """All files below ``folder``, or below its folder ``start``, in pages of bounded size, each from one
+    directory.
 
-    What can't be transferred is among the skipped: links, pipes, sockets and devices, what can't be read, and names that
-    would mean something else on another system. Partial files are left out.
+    What can't be transferred is among the skipped: links, pipes, sockets and devices, what can't be read, and
+    names that would mean something else on another system. Partial files are left out.
     """
     pending = [folder.split(start) if start else ()]
     while pending:

@@ -192,10 +192,12 @@ class Gateway:
 
     def wait(self) -> None:
         """Return when the gateway has stopped: by ``stop``, Ctrl-C or SIGTERM."""
-        with _on_sigterm(self._stop_asked.set):
+        # Not the event itself: setting that while this very thread is about to wait for it would block for good.
+        terminated: list[bool] = []
+        with _on_sigterm(lambda: terminated.append(True)):
             try:
                 # In slices, as some systems do not wake a waiting main thread for a signal.
-                while not self._stop_asked.wait(0.2):
+                while not terminated and not self._stop_asked.wait(0.1):
                     pass
             except KeyboardInterrupt:
                 pass

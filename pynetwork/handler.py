@@ -212,10 +212,14 @@ class Pool:
             self._handlers.add(handler)
         try:
             stream.send(connection.welcome(), 5.0)
+            handler.thread.start()
         except PynetworkError:
             self._release(handler)
             raise
-        handler.thread.start()
+        except RuntimeError as error:
+            # The system gives no further thread; the admission, which is asking, must survive that.
+            self._release(handler)
+            raise ConnectionLost(f"no handler can be started: {error}") from error
 
     def _release(self, handler: Handler) -> None:
         with self._changed:

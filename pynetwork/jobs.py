@@ -15,19 +15,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from handshakes.chunks import ChunkPlan, LargeFile, Pack, Run, Seal, Work
+from handshakes.chunks import TRIES, ChunkPlan, LargeFile, Pack, Run, Seal, Work
 from handshakes.errors import DeadlineExceeded, RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.messages import Message
 from handshakes.transfer import Code
 from pynetwork.client import CallerOperation, Client
+from pynetwork.folders import Turn
 from pynetwork.lanes import Lanes, LanesReport
 from pynetwork.partials import PartialFile
 
-__all__ = ["Job", "JobLane", "Progress", "TransferReport"]
+__all__ = ["DAMAGED", "Asked", "Job", "JobLane", "Progress", "TransferReport", "repeated"]
 
 Progress = Callable[[int, int, int, int], object]
 """Called now and then with bytes done, bytes in all, files done and files in all."""
+
+DAMAGED = "it arrived damaged several times"
+_CHANGED = "it changed while it was read"
 
 _REFRESH = 0.05
 _IDLE_LOOK = 0.05
@@ -35,15 +39,16 @@ _FIRST_WINDOW = 4 << 20
 _LARGEST_WINDOW = 32 << 20
 _LARGEST_TAKE = 4 << 20
 _REQUESTS = 48 << 10
+_VAIN_LOSSES = 5
 
 
 @dataclass
 class TransferReport:
     """What a download or upload did.
 
-    ``files`` and ``bytes`` that are complete and verified, in ``seconds``; ``chunks`` that were moved (a small file
-    is one) and ``chunks_again``, those moved again after damage, a change of the file or a lost lane; ``skipped``
-    paths with reasons; ``lanes_lost`` for good and ``lanes_replaced``.
+    ``files`` and ``bytes`` that are complete and verified, in ``seconds``; ``chunks`` that were moved (a
+    small file is one) and ``chunks_again``, those moved again after damage, a change of the file or a lost
+    lane; ``skipped`` paths with reasons; ``lanes_lost`` for good and ``lanes_replaced``.
     """
 
     files: int = 0
@@ -115,10 +120,14 @@ class Job(ABC):
         self.plan = ChunkPlan(lanes)
         self.skipped: list[Skipped] = []
         self.chunk_size = chunk_size or CHUNK_SIZE
+        self.turn = Turn()
         self._progress = progress
         self._display: _Display | None = None
         self._prepared = False
         self._preparing = threading.Lock()
+        self._lanes = lanes
+        self._losses = 0
+        self._moved: tuple[object, ...] = ()
         self._open_files: set[LargeFile] = set()
 
     # For subclasses
@@ -176,9 +185,23 @@ class Job(ABC):
                     self._display = _Display(self._progress, self.name, self.plan)
                     self._display.show(last=True)
             self.open_lane(client).run()
+        except ConnectionLost as error:
+            self._note_loss(error)
+            raise
         finally:
             with self.changed:
                 self.changed.notify_all()
+
+    def _note_loss(self, error: ConnectionLost) -> None:
+        """Lanes that are lost again and again while nothing moves will not be better for being replaced."""
+        with self.changed:
+            moved = (self._prepared, self.plan.files_done, self.plan.chunks)
+            self._losses = self._losses + 1 if moved == self._moved else 1
+            self._moved = moved
+            if self._losses > self._lanes * _VAIN_LOSSES:
+                raise RemoteProtocolError(
+                    f"the gateway broke the link {self._losses} times while nothing moved: {error}"
+                ) from error
 
     def take(self, operation: CallerOperation, budget: int, *, wait: bool) -> Work | None:
         """The next piece of work. None when there is none now or, with ``wait``, when the job has finished."""
@@ -189,8 +212,9 @@ class Job(ABC):
                     return work
                 self.changed.wait(_IDLE_LOOK)
                 if operation.ready():
-                    # Nothing was asked, so this is the end of the link, or a gateway that breaks the protocol, or
-                    # the rest of an operation that was left before: that is dropped, and nothing comes of it.
+                    # Nothing was asked, so this is the end of the link, or a gateway that breaks the
+                    # protocol, or the rest of an operation that was left before: that is dropped, and nothing
+                    # comes of it.
                     with contextlib.suppress(DeadlineExceeded):
                         operation.receive(0.0)
                         raise RemoteProtocolError("a message came that nobody had asked for")
@@ -203,6 +227,20 @@ class Job(ABC):
             self._display.show(last=self.plan.finished)
         if self.plan.finished:
             self.changed.notify_all()
+
+    def chunk_arrived(self, run: Run, number: int, chunk_digest: bytes) -> None:
+        """A chunk is verified and in its place."""
+        self.plan.chunk_arrived(run, number, chunk_digest)
+        if not run.file.assembly.missing:
+            self.changed.notify_all()
+        self.show()
+
+    def chunk_damaged(self, run: Run, number: int) -> None:
+        """A chunk came damaged: it is moved again, or its file given up."""
+        if self.plan.chunk_damaged(run, number):
+            self.changed.notify_all()
+        else:
+            self.fail_file(run.file, DAMAGED)
 
     def skip(self, path: str, reason: str) -> None:
         """``path`` is not moved."""
@@ -218,22 +256,26 @@ class Job(ABC):
         if self.plan.settle_file(file, done=False):
             self.skip(file.entry.path, reason)
             self.let_go(file)
+        self.changed.notify_all()
         self.show()
 
     def finish_file(self, file: LargeFile) -> None:
         """``file`` is complete under its name."""
         self.plan.settle_file(file, done=True)
         self.let_go(file)
+        self.changed.notify_all()
         self.show()
 
     def begin_again(self, work: Run | Seal, entry: Entry) -> bool:
-        """The file has changed: move it from the beginning, unless that happened too often. False when given up."""
+        """The file has changed: move it from the beginning, unless that happened too often. False when given
+        up.
+        """
         file = work.file
         self.let_go(file)
         if self.plan.begin_again(work, entry):
             self.changed.notify_all()
             return True
-        self.fail_file(file, "it changed while it was read")
+        self.fail_file(file, _CHANGED)
         return False
 
     def let_go(self, file: LargeFile) -> None:
@@ -250,10 +292,11 @@ class Job(ABC):
 
 
 class Asked:
-    """A piece of work that is on its way: ``cost`` bytes of the window, the ``next`` chunk of a run to be answered.
+    """A piece of work that is on its way: ``cost`` bytes of the window, the ``next`` chunk of a run to be
+    answered.
 
     An upload notes what it sent: the ``digest`` of a chunk, the ``lengths`` of a pack's files.
-   """
+    """
 
     __slots__ = ("cost", "digest", "lengths", "next", "request", "work")
 
@@ -277,8 +320,8 @@ class Asked:
 class JobLane(ABC):
     """One lane's loop: ask for work as far as the window reaches, deal with one answer, and again.
 
-    Answers come strictly in the order of the questions. The window grows while answers keep this lane waiting, so that
-    links with long round trips stay full; what is asked for takes no memory here.
+    Answers come strictly in the order of the questions. The window grows while answers keep this lane
+    waiting, so that links with long round trips stay full; what is asked for takes no memory here.
     """
 
     def __init__(self, job: Job, operation: CallerOperation) -> None:
@@ -353,3 +396,13 @@ class JobLane(ABC):
                 self.job.plan.give_back(asked.rest)
             self.asked.clear()
             self.job.changed.notify_all()
+
+
+def repeated(pack: Pack, again: list[Entry]) -> Pack | None:
+    """A pack of those files of ``pack`` that are to be moved again; None when there are none, or it was tried
+    enough.
+    """
+    if not again or pack.tries + 1 >= TRIES:
+        return None
+    table = b"".join(map(encode_file, again))
+    return Pack(table, len(again), sum(entry.size for entry in again), pack.origin, pack.tries + 1)

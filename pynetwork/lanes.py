@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from handshakes.errors import Closed, ConfigurationError, ConnectionLost, PynetworkError
@@ -28,6 +27,38 @@ class LanesReport:
     replaced: int = 0
 
 
+class _Dial:
+    """Dials one lane on a thread of its own, so that the one that waits for it can still be interrupted."""
+
+    def __init__(self, dial: Callable[[], Client], lane: int) -> None:
+        self.client: Client | None = None
+        self.failure: BaseException | None = None
+        self._dial = dial
+        self._lock = threading.Lock()
+        self._wanted = True
+        self.thread = threading.Thread(target=self._run, name=f"dial {lane}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            client = self._dial()
+        except BaseException as error:
+            self.failure = error
+            return
+        with self._lock:
+            if self._wanted:
+                self.client = client
+                return
+        client.close()
+
+    def give_up(self) -> None:
+        """Nobody needs this client any more: it is closed, now or as soon as it is there."""
+        with self._lock:
+            self._wanted = False
+        if self.client is not None:
+            self.client.close()
+
+
 class Lanes:
     """``count`` clients of one gateway, dialled in parallel with ``dial``. Raises what ``dial`` raises, all or nothing."""
 
@@ -44,15 +75,21 @@ class Lanes:
         return len(self.clients)
 
     def _dial_all(self, count: int) -> list[Client]:
-        with ThreadPoolExecutor(count, "dial") as executor:
-            futures = [executor.submit(self._dial) for _ in range(count)]
-        failures = [error for future in futures if (error := future.exception()) is not None]
+        dials = [_Dial(self._dial, lane) for lane in range(count)]
+        try:
+            for dial in dials:
+                dial.thread.join()
+        except BaseException:
+            # Ctrl-C, most likely. Whoever still dials can't be woken, and closes what comes of it.
+            for dial in dials:
+                dial.give_up()
+            raise
+        failures = [dial.failure for dial in dials if dial.failure is not None]
         if failures:
-            for future in futures:
-                if future.exception() is None:
-                    future.result().close()
+            for dial in dials:
+                dial.give_up()
             raise failures[0]
-        return [future.result() for future in futures]
+        return [dial.client for dial in dials if dial.client is not None]
 
     def run(
         self, work: Callable[[Client, int], None], over: Callable[[int], None] | None = None

@@ -1,9 +1,9 @@
 """Writing files so that nothing unfinished is ever seen under a final name.
 
-Data goes to a partial file beside its place (``.NAME.partial``), locked for as long as somebody writes it, and takes its
-name when it is complete and verified. What a killed transfer left behind is unlocked: the next one with the same target
-takes it over, with the memory or disk blocks that it has. Permission bits and modification time are set before the
-rename; set-user-id and set-group-id never are.
+Data goes to a partial file beside its place (``.NAME.partial``), locked for as long as somebody writes it,
+and takes its name when it is complete and verified. What a killed transfer left behind is unlocked: the next
+one with the same target takes it over, with the memory or disk blocks that it has. Permission bits and
+modification time are set before the rename; set-user-id and set-group-id never are.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ class PartialFile:
         return True
 
     def complete(self, entry: Entry, *, durable: bool = False, overwrite: bool = True) -> None:
-        """All data is there: give it the mode and time of ``entry`` and its name. Raises `OSError`; then it is gone."""
+        """All data is there: give it the mode and time of ``entry`` and its name. Raises `OSError`; then it
+        is gone.
+        """
         with self._lock:
             if self._ended:
                 raise OSError(errno.ECANCELED, "it was given up meanwhile")
@@ -146,7 +148,8 @@ class PartialFile:
                 self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        # A descriptor must not be closed under a thread that writes to it: its number would soon be another file's.
+        # A descriptor must not be closed under a thread that writes to it: its number would soon be another
+        # file's.
         if not self._writers:
             self._claim.close()
 

@@ -1,8 +1,9 @@
 """Reading files to send them: whole small ones, chunks of large ones, and digests.
 
-Everything is read with ``pread`` into one buffer that is used again and again. A file may shrink, grow or be replaced
-at any moment: what was read is sent only when the file's status after reading shows that it is still the listed one, or
-when a second reading brings the same bytes. Files are never mapped: a mapped file that shrinks kills its reader.
+Everything is read with ``pread`` into one buffer that is used again and again. A file may shrink, grow or be
+replaced at any moment: what was read is sent only when the file's status after reading shows that it is still
+the listed one, or when a second reading brings the same bytes. Files are never mapped: a mapped file that
+shrinks kills its reader.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from handshakes.chunks import Assembly
 from handshakes.errors import UnsafePath
 from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, Entry, chunk_count, digest, hole_digest
 from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
-from pynetwork.folders import Folder, NotAFile, reason_for
+from pynetwork.folders import Folder, NotAFile, Turn, reason_for
 
 __all__ = ["DigestCache", "Reader", "Unsteady"]
 
@@ -28,8 +29,8 @@ _NOTHING = bytes(DIGEST_SIZE)
 _READINGS = 3
 _KEPT_FILES = 4
 _SECOND = 1_000_000_000
-# So long after a change another one may leave the modification time as it is: a tick of the kernel's clock, or, where
-# times are whole seconds, the two seconds of FAT.
+# So long after a change another one may leave the modification time as it is: a tick of the kernel's clock,
+# or, where times are whole seconds, the two seconds of FAT.
 _FINE_TICK = _SECOND // 50
 _COARSE_TICK = 3 * _SECOND
 _CHUNK_COST = DIGEST_SIZE + 1
@@ -81,16 +82,22 @@ class DigestCache:
 
 
 class _OpenFile:
-    """A large file that is held open between its chunks."""
+    """A large file that is held open between its chunks; it closes ``handle`` when it is no regular file."""
 
-    __slots__ = ("data_after", "data_before", "handle", "inode", "sparse")
+    __slots__ = ("data_after", "data_before", "handle", "sparse")
 
-    def __init__(self, handle: int, status: os.stat_result) -> None:
+    def __init__(self, handle: int) -> None:
         self.handle = handle
-        self.inode = status.st_ino
-        self.sparse = hasattr(os, "SEEK_DATA") and status.st_blocks * 512 < status.st_size
         # The last hole that was found: no data between these two.
         self.data_before = self.data_after = 0
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(handle)
+            raise NotAFile(status.st_mode)
+        self.sparse = hasattr(os, "SEEK_DATA") and status.st_blocks * 512 < status.st_size
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def is_hole(self, offset: int, length: int) -> bool:
         """Whether there is no data in ``length`` bytes from ``offset``."""
@@ -108,9 +115,11 @@ class _OpenFile:
 
 
 class Reader:
-    """Reads the files of one folder for one operation, on one thread. What it answers is good until the next call.
+    """Reads the files of one folder for one operation, on one thread. What it answers is good until the next
+    call.
 
-    ``scope`` tells the folder from others in ``digests``.
+    ``scope`` tells the folder from others in ``digests``; ``turn`` is shared with other readers of the same
+    process.
     """
 
     def __init__(
@@ -118,11 +127,13 @@ class Reader:
         folder: Folder,
         digests: DigestCache,
         scope: str = "",
+        turn: Turn | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._folder = folder
         self._digests = digests
         self._scope = scope
+        self._turn = turn or Turn()
         self._clock = clock
         self._buffer = memoryview(b"")
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
@@ -137,9 +148,13 @@ class Reader:
     def read_pack(self, entries: Iterable[Entry]) -> tuple[list[RowFields], memoryview]:
         """Read small files, at most `PACK_SIZE` bytes altogether, one behind the other.
 
-        Answers a row each (see `handshakes.transfer.Row`) and the data. Of a file that has grown since it was listed the
-        listed size is read; one that has shrunk is read as it is.
+        Answers a row each (see `handshakes.transfer.Row`) and the data. Of a file that has grown since it was
+        listed the listed size is read; one that has shrunk is read as it is.
         """
+        with self._turn.taken():
+            return self._read_pack(entries)
+
+    def _read_pack(self, entries: Iterable[Entry]) -> tuple[list[RowFields], memoryview]:
         buffer = self._room(PACK_SIZE + PACK_FILES * REASON_LIMIT)
         rows: list[RowFields] = []
         at = 0
@@ -189,7 +204,8 @@ class Reader:
         return ChunkHead(Status.OK, index, found, *now), view
 
     def seal(self, entry: Entry, chunk: int) -> ChunkHead:
-        """The digest of the first ``entry.size`` bytes as they are now, in a head without index. Raises as `read_chunk`.
+        """The digest of the first ``entry.size`` bytes as they are now, in a head without index. Raises as
+        `read_chunk`.
 
         What was read before, of the very same version of the file, is not read again.
         """
@@ -208,9 +224,7 @@ class Reader:
                 known = head.digest
             digests.accept(index, known)
         status = os.fstat(file.handle)
-        return ChunkHead(
-            Status.OK, 0, digests.digest(), status.st_size, status.st_mtime_ns, status.st_mode & 0o777
-        )
+        return ChunkHead(Status.OK, 0, digests.digest(), status.st_size, status.st_mtime_ns, status.st_mode & 0o777)
 
     def _version(self, entry: Entry, status: os.stat_result, chunk: int) -> Version:
         return (self._scope, entry.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, chunk)
@@ -223,7 +237,9 @@ class Reader:
         return self._clock() - mtime_ns > (_FINE_TICK if mtime_ns % _SECOND else _COARSE_TICK)
 
     def _file(self, entry: Entry) -> _OpenFile:
-        """The open file of ``entry``; opened again when it is no longer what was listed, as it may have been replaced."""
+        """The open file of ``entry``; opened again when it is no longer what was listed, as it may have been
+        replaced.
+        """
         file = self._files.get(entry.path)
         if file is not None:
             status = os.fstat(file.handle)
@@ -231,18 +247,7 @@ class Reader:
                 self._files.move_to_end(entry.path)
                 return file
             self._close_file(entry.path)
-        handle = self._folder.open_file(entry.path)
-        try:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotAFile(status.st_mode)
-            file = _OpenFile(handle, status)
-        except BaseException:
-            os.close(handle)
-            raise
-        if hasattr(os, "posix_fadvise"):
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        file = _OpenFile(self._folder.open_file(entry.path))
         self._files[entry.path] = file
         while len(self._files) > _KEPT_FILES:
             self._close_file(next(iter(self._files)))

@@ -1,7 +1,7 @@
 """The gateway's side of file operations: listing and reading shared folders, storing uploads.
 
-Nothing is remembered about a download. Of an upload, `Uploads` keeps what has arrived of its large files, so that
-several lanes can bring one file, until the last lane has gone and for a grace period after that.
+Nothing is remembered about a download. Of an upload, `Uploads` keeps what has arrived of its large files, so
+that several lanes can bring one file, until the last lane has gone and for a grace period after that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from handshakes.transfer import (
     encode_receipt,
     encode_rows,
 )
-from pynetwork.folders import Folder, reason_for, walk
+from pynetwork.folders import Folder, Turn, reason_for, walk
 from pynetwork.reading import DigestCache, Reader
 from pynetwork.service import ServedOperation, Verb
 from pynetwork.storing import Uploads
@@ -45,8 +45,8 @@ class FileService:
     """Serves the folders in ``shares`` (name to folder) and stores uploads below ``download_dir``.
 
     ``grace``: for how many seconds an upload whose lanes were all lost is kept, so that it can go on.
-    Verbs: ``files.shares()``, ``files.list(share, named)``, ``files.fetch(share)``, ``files.store(dirname, token,
-    durable)`` and ``files.target(dirname)``; their messages are in `handshakes.transfer`.
+    Verbs: ``files.shares()``, ``files.list(share, named)``, ``files.fetch(share)``, ``files.store(dirname,
+    token, durable)`` and ``files.target(dirname)``; their messages are in `handshakes.transfer`.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class FileService:
     ) -> None:
         self._shares = dict(shares)
         self._digests = DigestCache()
+        self._turn = Turn()
         self._uploads = Uploads(download_dir, grace)
 
     @property
@@ -69,6 +70,7 @@ class FileService:
             "files.fetch": Verb(self._fetch, Rights.READ),
             "files.store": Verb(self._store, Rights.WRITE),
             "files.target": Verb(self._target, Rights.WRITE),
+            "files.folders": Verb(self._make_folders, Rights.WRITE),
         }
 
     def close(self) -> None:
@@ -99,7 +101,7 @@ class FileService:
 
     def _fetch(self, operation: ServedOperation, share: str) -> None:
         with self._open_share(share) as folder:
-            reader = Reader(folder, self._digests, share)
+            reader = Reader(folder, self._digests, share, self._turn)
             try:
                 while True:
                     message = operation.receive()
@@ -117,6 +119,11 @@ class FileService:
     def _target(self, _operation: ServedOperation, dirname: str) -> dict[str, bool]:
         """What the folder of an upload is like; it is made if need be."""
         return {"folds_case": self._uploads.folds_case(dirname)}
+
+    def _make_folders(self, _operation: ServedOperation, dirname: str, page: bytes) -> bytes:
+        """Make these folders, a page of them; answers with a page of those that can't be made."""
+        skipped = self._uploads.make_folders(dirname, [entry.path for entry in decode_page(page).folders])
+        return b"".join(map(encode_skipped, skipped))
 
     def _store(self, operation: ServedOperation, dirname: str, token: str, durable: bool) -> None:
         with self._uploads.join(dirname, token, durable) as lane:
@@ -211,4 +218,8 @@ def _answer_pack(operation: ServedOperation, reader: Reader, message: Message) -
     operation.send(Code.PACK, b"", encode_rows(rows), data)
 
 
-_FETCH: dict[int, Callable[[ServedOperation, Reader, Message], None]] = {Code.RUN: _answer_run, Code.SEAL: _answer_seal, Code.PACK: _answer_pack}
+_FETCH: dict[int, Callable[[ServedOperation, Reader, Message], None]] = {
+    Code.RUN: _answer_run,
+    Code.SEAL: _answer_seal,
+    Code.PACK: _answer_pack,
+}

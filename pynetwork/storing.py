@@ -1,8 +1,8 @@
 """Uploads as the gateway stores them: what has arrived of each large file, shared by the lanes that bring it.
 
-A transfer is known by the token that its caller drew. Its state is dropped, with its partial files, when its last lane
-has ended well, when none came back within a grace period after the last was lost, or when another transfer wants a target
-that only a lost one still holds.
+A transfer is known by the token that its caller drew. Its state is dropped, with its partial files, when its
+last lane has ended well, when none came back within a grace period after the last was lost, or when another
+transfer wants a target that only a lost one still holds.
 """
 
 from __future__ import annotations
@@ -14,23 +14,26 @@ from contextlib import contextmanager
 
 from handshakes.chunks import Assembly
 from handshakes.errors import BadRequest, Closed, RemoteProtocolError, UnsafePath
-from handshakes.manifest import Entry, chunk_count, decode_page, digest, hole_digest
+from handshakes.manifest import Entry, Skipped, chunk_count, decode_page, digest, hole_digest
 from handshakes.messages import Bytes, Message
 from handshakes.paths import check_path
-from handshakes.transfer import Code, PutHead, Receipt, Status, decode_rows, reason_text
-from pynetwork.folders import Folder, folds_case, reason_for
+from handshakes.transfer import Code, PutHead, Receipt, Row, Status, decode_rows, reason_text
+from pynetwork.folders import Folder, Turn, folds_case, reason_for
 from pynetwork.partials import PartialFile, TargetBusy, write_file
 
 __all__ = ["StoringLane", "Uploads"]
 
 _TOKEN_LIMIT = 64
-_MOST_FILES = 64
+_MOST_FILES = 256
+_MOST_CHUNKS = 1 << 23
 _FINE = Receipt(Status.OK)
 _TORN = Receipt(Status.DAMAGED, "its digest is wrong")
 
 
 class _Incoming:
-    """A large file that arrives. ``failure``: why nothing more is accepted; ``done``: its digest, once it is complete."""
+    """A large file that arrives. ``failure``: why nothing more is accepted; ``done``: its digest, once it is
+    complete.
+    """
 
     __slots__ = ("assembly", "done", "failure", "head", "partial")
 
@@ -66,6 +69,14 @@ class _Transfer:
         self.lock = threading.Lock()
         self.files: dict[str, _Incoming] = {}
 
+    def check_room(self, chunks: int) -> None:
+        """Raise `RemoteProtocolError` when another file of so many chunks would be more than anybody needs at
+        once.
+        """
+        files = [incoming for incoming in self.files.values() if incoming.open]
+        if len(files) >= _MOST_FILES or sum(file.assembly.count for file in files) + chunks > _MOST_CHUNKS:
+            raise RemoteProtocolError(f"{len(files)} large files are open already, with too many chunks for another")
+
     def drop(self) -> None:
         """Remove every partial file."""
         with self.lock:
@@ -89,6 +100,7 @@ class Uploads:
     def __init__(self, root: str | os.PathLike[str], grace: float) -> None:
         self._root = root
         self._grace = grace
+        self.turn = Turn()
         self._lock = threading.Lock()
         self._transfers: dict[str, _Transfer] = {}
         self._timers: dict[str, threading.Timer] = {}
@@ -109,9 +121,23 @@ class Uploads:
             except OSError as error:
                 raise BadRequest(f"the folder {dirname!r} can't be made: {reason_for(error)}") from error
 
+    def make_folders(self, dirname: str, paths: list[str]) -> list[Skipped]:
+        """Make these folders below ``dirname``; answers with those that can't be made."""
+        prefix = _prefix(dirname)
+        skipped = []
+        with self._open_root() as folder:
+            for path in paths:
+                try:
+                    folder.directory(folder.split(prefix + path), create=True)
+                except (UnsafePath, OSError) as error:
+                    skipped.append(Skipped(path, reason_for(error)))
+        return skipped
+
     @contextmanager
     def join(self, dirname: str, token: str, durable: bool) -> Iterator[StoringLane]:
-        """One lane of the transfer ``token``. Raises `BadRequest` for a folder that can't be, `Closed` when all has ended."""
+        """One lane of the transfer ``token``. Raises `BadRequest` for a folder that can't be, `Closed` when
+        all has ended.
+        """
         prefix = _prefix(dirname)
         if not isinstance(token, str) or not 0 < len(token) <= _TOKEN_LIMIT:
             raise BadRequest(f"an upload needs a token of 1 to {_TOKEN_LIMIT} characters")
@@ -226,6 +252,13 @@ class StoringLane:
         size = int.from_bytes(head, "little")
         entries = decode_page(memoryview(body)[:size]).files if size <= len(body) else []
         rows, data = decode_rows(memoryview(body)[size:], len(entries))
+        if self._durable:
+            # Waiting for the disk is better done by all lanes at once.
+            return self._write_pack(entries, rows, data)
+        with self._uploads.turn.taken():
+            return self._write_pack(entries, rows, data)
+
+    def _write_pack(self, entries: list[Entry], rows: list[Row], data: memoryview) -> list[Receipt]:
         receipts = []
         at = 0
         for entry, row in zip(entries, rows, strict=True):
@@ -237,7 +270,9 @@ class StoringLane:
                 receipts.append(_TORN)
             else:
                 receipts.append(
-                    self._keep_small(Entry(self._transfer.prefix + entry.path, row.length, row.mtime_ns, row.mode), piece)
+                    self._keep_small(
+                        Entry(self._transfer.prefix + entry.path, row.length, row.mtime_ns, row.mode), piece
+                    )
                 )
         return receipts
 
@@ -288,8 +323,8 @@ class StoringLane:
                 return None
             if incoming is not None:
                 incoming.partial.discard()
-            elif sum(other.open for other in self._transfer.files.values()) >= _MOST_FILES:
-                raise RemoteProtocolError(f"more than {_MOST_FILES} large files came at once")
+            else:
+                self._transfer.check_room(chunk_count(head.entry.size, head.chunk))
             incoming = _Incoming(head, self._begin(path, head.entry))
             self._transfer.files[path] = incoming
             return incoming

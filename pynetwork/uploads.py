@@ -6,17 +6,15 @@ import os
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 from handshakes.chunks import Pack, Run, Seal, Work
 from handshakes.errors import RemoteProtocolError, UnsafePath
-from handshakes.manifest import Entry, Skipped, decode_page
+from handshakes.manifest import PACK_FILES, Entry, Skipped, decode_page, encode_folder
 from handshakes.messages import Message
-from handshakes.transfer import ChunkHead, Code, PutHead, Receipt, Status, decode_receipt, encode_rows
+from handshakes.transfer import Code, PutHead, Receipt, Status, decode_receipt, encode_rows
 from pynetwork.client import CallerOperation, Client
-from pynetwork.downloads import repeated
 from pynetwork.folders import Folder, NotAFile, reason_for, walk
-from pynetwork.jobs import Asked, Job, JobLane, Progress
+from pynetwork.jobs import Asked, Job, JobLane, Progress, repeated
 from pynetwork.reading import DigestCache, Reader
 
 __all__ = ["Upload"]
@@ -48,18 +46,21 @@ class Upload(Job):
         self._paths = [os.path.abspath(os.fspath(path)) for path in paths]
 
     def open_lane(self, client: Client) -> UploadLane:
+        """A lane of this upload, known by its token."""
         return UploadLane(self, client.open("files.store", self.dirname, self.token, self.durable))
 
     def prepare(self, client: Client) -> None:
+        """Find the files and see that no two would have one name."""
         folds = bool(client.request("files.target", self.dirname)["folds_case"])
         skipped: list[Skipped] = []
         chosen: list[tuple[str, list[Entry]]] = []
+        folders: list[Entry] = []
         seen: set[str] = set()
         for path in self._paths:
             origin, name = os.path.split(path)
             try:
                 with Folder(origin) as folder:
-                    entries = _find(folder, name, skipped)
+                    entries = _find(folder, name, folders, skipped)
             except (OSError, UnsafePath) as error:
                 reason = "no such file" if isinstance(error, FileNotFoundError) else reason_for(error)
                 skipped.append(Skipped(path, reason))
@@ -73,13 +74,16 @@ class Upload(Job):
                     seen.add(key)
                     fresh.append(entry)
             chosen.append((origin, fresh))
+        for at in range(0, len(folders), PACK_FILES):
+            page = b"".join(map(encode_folder, folders[at : at + PACK_FILES]))
+            skipped += decode_page(client.request("files.folders", self.dirname, page)).skipped
         self.skipped += skipped
         for origin, entries in chosen:
             self.add(entries, origin)
 
 
-def _find(folder: Folder, name: str, skipped: list[Skipped]) -> list[Entry]:
-    """The files at ``name``: itself, or all that are below it."""
+def _find(folder: Folder, name: str, folders: list[Entry], skipped: list[Skipped]) -> list[Entry]:
+    """The files at ``name``: itself, or all that are below it, with its ``folders``."""
     try:
         return [folder.look_up(name)]
     except NotAFile as error:
@@ -88,6 +92,7 @@ def _find(folder: Folder, name: str, skipped: list[Skipped]) -> list[Entry]:
     entries: list[Entry] = []
     for page in walk(folder, name):
         entries += page.files
+        folders += page.folders
         skipped += page.skipped
     return entries
 
@@ -115,7 +120,7 @@ class UploadLane(JobLane):
             if len(self._readers) >= _KEPT_READERS:
                 self.close()
             folder = Folder(origin)
-            found = self._readers[origin] = (folder, Reader(folder, self.job.digests, origin))
+            found = self._readers[origin] = (folder, Reader(folder, self.job.digests, origin, self.job.turn))
         return found[1]
 
     # Sending
@@ -275,12 +280,11 @@ class UploadLane(JobLane):
 
     def _settle_chunk(self, run: Run, chunk_digest: bytes, receipt: Receipt) -> None:
         if receipt.status is Status.OK:
-            self.job.plan.chunk_arrived(run, run.first, chunk_digest)
-            self.job.show()
-        elif receipt.status is Status.FAILED or not self.job.plan.chunk_damaged(run, run.first):
+            self.job.chunk_arrived(run, run.first, chunk_digest)
+        elif receipt.status is Status.FAILED:
             self.job.fail_file(run.file, receipt.reason)
         else:
-            self.job.changed.notify_all()
+            self.job.chunk_damaged(run, run.first)
 
     def _settle_seal(self, seal: Seal, receipt: Receipt) -> None:
         if receipt.status is Status.OK:

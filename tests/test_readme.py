@@ -46,7 +46,8 @@ def test_the_first_example_runs(tmp_path: Path) -> None:
     (tmp_path / "controller.py").write_text(controller)
     server = subprocess.Popen([sys.executable, "gateway.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: answers(port) or server.poll() is not None, timeout=20)
+        wait_until(lambda: answers(port) or server.poll() is not None, timeout=20, what="the gateway")
+        assert server.poll() is None, server.communicate()[1]
         done = subprocess.run(
             [sys.executable, "controller.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )

@@ -38,7 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="pynetwork",
         description="Sensor data, calls and files between small machines.",
         epilog="pynetwork COMMAND -h explains one command. Exit codes: 0 done, 1 error, 2 usage, "
-        "3 no such name, 4 no such file, 5 try again later, 7 trying again is no use, 9 nothing to transfer, 130 Ctrl-C.",
+        "3 no such name, 4 no such file, 5 try again later, 7 trying again is no use, "
+        "9 nothing to transfer, 130 Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=f"pynetwork {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
@@ -71,6 +72,4 @@ def _place(parser: argparse.ArgumentParser, arguments: argparse.Namespace, rest:
         if held is None and len(rest) == 1:
             setattr(arguments, last, rest[0])
             return
-    parser.error(
-        f"unrecognized arguments: {' '.join(rest)} (pynetwork {arguments.command} -h lists what there is)"
-    )
+    parser.error(f"unrecognized arguments: {' '.join(rest)} (pynetwork {arguments.command} -h lists what there is)")

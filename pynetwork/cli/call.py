@@ -39,9 +39,7 @@ def add_parser(subparsers: Any) -> None:
     add_connection_options(parser)
     parser.add_argument("name", metavar="NAME", help="the function; pynetwork ls lists them")
     add_argument_words(parser)
-    parser.add_argument(
-        "--buffer", metavar="FILE", help="hand it this file's bytes as its keyword argument buffer"
-    )
+    parser.add_argument("--buffer", metavar="FILE", help="hand it this file's bytes as its keyword argument buffer")
     add_output_options(parser)
     parser.set_defaults(run=run)
 

@@ -24,8 +24,8 @@ START_TIMEOUT = 30.0
 class GatewayProcess:
     """Runs ``pynetwork gateway FILE`` with ``key`` in its environment; its log is a file beside FILE.
 
-    It stops when the ``with`` block ends, and when this process dies, as its standard input ends then. Ctrl-C on
-    the terminal does not reach it. Entering raises `CommandFailed` with its last words when it does not start.
+    It stops when the ``with`` block ends, and when this process dies, as its standard input ends then.
+    Ctrl-C on the terminal does not reach it. Entering raises `CommandFailed` when it does not start.
     """
 
     port = 0
@@ -43,7 +43,7 @@ class GatewayProcess:
         assert self._process is not None
         return self._process.pid
 
-    def __enter__(self) -> GatewayProcess:  # noqa: PYI034 - Self is younger than Python 3.10
+    def __enter__(self) -> GatewayProcess:
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
         with open(self._log, "wb") as log:

@@ -116,9 +116,7 @@ def parse_address(text: str) -> Address:
     if not port:
         return Address(host)
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise argparse.ArgumentTypeError(
-            f"{port!r} in {text!r} is no port (1 to 65535); write HOST or HOST:PORT"
-        )
+        raise argparse.ArgumentTypeError(f"{port!r} in {text!r} is no port (1 to 65535); write HOST or HOST:PORT")
     return Address(host, int(port))
 
 
@@ -126,9 +124,7 @@ def _ipv6(text: str) -> str:
     try:
         ipaddress.IPv6Address(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no IPv6 address; write HOST:PORT or [::1]:PORT"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text!r} is no IPv6 address; write HOST:PORT or [::1]:PORT") from None
     return text
 
 
@@ -152,9 +148,7 @@ def positive(text: str) -> int:
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add --json and -v."""
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line, each with its message_type"
-    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, each with its message_type")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what happens; show tracebacks")
 
 
@@ -167,15 +161,11 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         help=f"the gateway (port {DEFAULT_PORT} unless said)",
     )
     group = parser.add_argument_group("connection")
-    group.add_argument(
-        "--key-file", metavar="FILE", help="file that holds the key; else PYNETWORK_KEY is the key"
-    )
+    group.add_argument("--key-file", metavar="FILE", help="file that holds the key; else PYNETWORK_KEY is the key")
     group.add_argument("--tls", action="store_true", help="TLS; the system's authorities are trusted")
     group.add_argument("--tls-ca", metavar="FILE", help="TLS; the authority in this PEM file is trusted")
     group.add_argument("--tls-fingerprint", metavar="SHA256", help="TLS; only this certificate is trusted")
-    group.add_argument(
-        "--tls-certificate", metavar="FILE", help="certificate to show, where the gateway asks for one"
-    )
+    group.add_argument("--tls-certificate", metavar="FILE", help="certificate to show, where the gateway asks for one")
     group.add_argument("--tls-private-key", metavar="FILE", help="its private key")
     group.add_argument(
         "--timeout",
@@ -184,9 +174,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="for connecting and for answers (default 10; 0: none)",
     )
-    group.add_argument(
-        "--wait", type=seconds, default=0.0, metavar="S", help="wait so long while the gateway is full"
-    )
+    group.add_argument("--wait", type=seconds, default=0.0, metavar="S", help="wait so long while the gateway is full")
 
 
 # Connecting
@@ -399,7 +387,7 @@ def run_guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Na
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
-    except Exception as error:  # noqa: BLE001 - a sentence in place of a traceback
+    except Exception as error:
         code = exit_code(error)
         Output(arguments).failure(error, code)
         return code

@@ -1,7 +1,8 @@
 """``pynetwork demo``: the main job on this machine, with its own sensors and logs.
 
 A gateway runs in a process of its own. A controller pulls batches, streams the sensors live over a swarm,
-downloads the logs and compares what arrived with what is there. Every figure that is printed was measured in that run.
+downloads the logs and compares what arrived with what is there. Every figure that is printed was measured in
+that run.
 """
 
 from __future__ import annotations
@@ -64,15 +65,9 @@ def add_parser(subparsers: Any) -> None:
         description="Start a gateway in a process of its own, stream this machine's sensors from it over a "
         "swarm, download a folder of logs, and verify it. Exit code 0 says that everything held.",
     )
-    parser.add_argument(
-        "--seconds", type=seconds, default=5.0, metavar="S", help="stream for so long (default 5)"
-    )
-    parser.add_argument(
-        "--lanes", type=positive, default=4, metavar="N", help="connections of the swarm (default 4)"
-    )
-    parser.add_argument(
-        "--port", type=port_number, default=0, help="of the gateway (default 0: any that is free)"
-    )
+    parser.add_argument("--seconds", type=seconds, default=5.0, metavar="S", help="stream for so long (default 5)")
+    parser.add_argument("--lanes", type=positive, default=4, metavar="N", help="connections of the swarm (default 4)")
+    parser.add_argument("--port", type=port_number, default=0, help="of the gateway (default 0: any that is free)")
     parser.add_argument("--folder", metavar="DIR", help="download this folder in place of the machine's logs")
     add_output_options(parser)
     parser.set_defaults(run=run)
@@ -163,9 +158,7 @@ class _Demo:
     def _pull_batches(self, swarm: Swarm, gateway: GatewayProcess) -> list[str]:
         client = swarm.clients[0]
         facts = client.call("machine")
-        self._expect(
-            facts["process"] == gateway.pid, "the gateway does not run in the process that was started for it"
-        )
+        self._expect(facts["process"] == gateway.pid, "the gateway does not run in the process that was started for it")
         origin = "written while this runs" if self._written else str(self._logs)
         self._output.event(
             "gateway",
@@ -211,31 +204,38 @@ class _Demo:
                         break
         finally:
             view.close()
+        if not tally.count:
+            raise CommandFailed("the stream of sensors ended before its first reading")
         missing = tally.missing()
-        self._expect(
-            set(tally.rounds) == set(sensors), f"readings came of {sorted(tally.rounds)}, not of {sensors}"
-        )
+        came = sorted(tally.rounds)
+        self._expect(set(came) == set(sensors), f"readings came of {came}, not of {sensors}")
         self._expect(missing == 0, f"{missing} readings were lost or came twice")
-        delay = statistics.median(tally.delays)
-        replaced = stream.report.replaced
+        self._tell_stream(tally, missing, len(swarm), stream.report.replaced, view.last)
+
+    def _tell_stream(
+        self, tally: _Tally, missing: int, lanes: int, replaced: int, last: dict[str, dict[str, Any]]
+    ) -> None:
+        delay, most = statistics.median(tally.delays), max(tally.delays)
+        rate = tally.count / max(tally.seconds, 1e-9)
         text = (
-            f"stream     {tally.count} readings of {len(tally.rounds)} sensors over {len(swarm)} lanes in "
-            f"{tally.seconds:.1f} s: {tally.count / max(tally.seconds, 1e-9):.0f}/s, "
-            f"{missing or 'none'} missing, delay median {delay * 1e3:.2f} ms, most {max(tally.delays) * 1e3:.2f} ms"
+            f"stream     {tally.count} readings of {len(tally.rounds)} sensors over {lanes} lanes in "
+            f"{tally.seconds:.1f} s: {rate:.0f}/s, {missing or 'none'} missing, "
+            f"delay median {delay * 1e3:.2f} ms, most {most * 1e3:.2f} ms; the last:"
         )
-        for name, reading in sorted(view.last.items()):
+        for name, reading in sorted(last.items()):
             text += f"\n             {name}: {describe(reading)}"
         self._output.event(
             "stream",
             text,
-            lanes=len(swarm),
+            lanes=lanes,
             lanes_replaced=replaced,
             readings=tally.count,
             missing=missing,
             seconds=tally.seconds,
+            rate=rate,
             delay=delay,
-            delay_most=max(tally.delays),
-            last=view.last,
+            delay_most=most,
+            last=last,
         )
 
     # The files
@@ -266,7 +266,8 @@ class _Demo:
         self._expect(report.files > 0 or not wanted, "nothing was downloaded")
         text = (
             f"download   {report.files} files, {size(report.bytes)} over {lanes} lanes "
-            f"in {report.seconds:.2f} s: {size(report.rate)}/s; {report.chunks_again} chunks again, {report.lanes_lost} lanes lost"
+            f"in {report.seconds:.2f} s: {size(report.rate)}/s; "
+            f"{report.chunks_again} chunks again, {report.lanes_lost} lanes lost"
         )
         if not complete:
             text += f"; only the {wanted} smallest files, up to {size(MOST_BYTES)}"
@@ -290,9 +291,7 @@ class _Demo:
         if verdict.grown:
             text += f"; {len(verdict.grown)} have grown since, and begin with their copy"
         if verdict.changed:
-            text += (
-                f"; {len(verdict.changed)} have changed since: {', '.join(map(visible, verdict.changed[:3]))}"
-            )
+            text += f"; {len(verdict.changed)} have changed since: {', '.join(map(visible, verdict.changed[:3]))}"
         self._output.event(
             "verified",
             text,

@@ -43,9 +43,7 @@ def _plain(value: Any) -> Any:
 def _cleaned(value: Any) -> Any:
     """With what is no Unicode replaced; file names may hold such bytes."""
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape" if _only_bytes(value) else "replace").decode(
-            "utf-8", "replace"
-        )
+        return value.encode("utf-8", "surrogateescape" if _only_bytes(value) else "replace").decode("utf-8", "replace")
     if isinstance(value, dict):
         return {_cleaned(str(name)): _cleaned(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -36,9 +36,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=f"--port and --host are handed to {FACTORY}(), which must have parameters of these names.",
     )
     parser.add_argument("file", metavar="FILE.py", help="the Python file")
-    parser.add_argument(
-        "--name", metavar="NAME", help="which of several gateways, by the name of its variable"
-    )
+    parser.add_argument("--name", metavar="NAME", help="which of several gateways, by the name of its variable")
     parser.add_argument("--port", type=port_number, help="listen on this port; 0 takes any that is free")
     parser.add_argument("--host", help="listen on this address")
     parser.add_argument(
@@ -59,9 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until somebody ends it: 0 for SIGTERM or a stop from afar, 130 for Ctrl-C."""
     output = Output(arguments)
     path = Path(arguments.file)
-    wanted = {
-        name: getattr(arguments, name) for name in ("port", "host") if getattr(arguments, name) is not None
-    }
+    wanted = {name: getattr(arguments, name) for name in ("port", "host") if getattr(arguments, name) is not None}
     with _signals() as interrupts, _imported(path) as module, _logged():
         gateway = load_gateway(module, path, arguments.name, wanted)
         try:
@@ -106,9 +102,7 @@ def _imported(path: Path) -> Iterator[ModuleType]:
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
-            raise CommandFailed(
-                f"{path} could not be run: {_where(error, path)}", Exit.ERROR, _TRACE
-            ) from error
+            raise CommandFailed(f"{path} could not be run: {_where(error, path)}", Exit.ERROR, _TRACE) from error
         yield module
     finally:
         sys.modules.pop(_MODULE, None)
@@ -180,9 +174,7 @@ def _made(factory: Callable[..., Any], path: Path, wanted: dict[str, Any]) -> Ga
     except (Exception, SystemExit) as error:
         raise CommandFailed(f"{FACTORY}() failed: {_where(error, path)}", Exit.ERROR, _TRACE) from error
     if not isinstance(gateway, Gateway):
-        raise CommandFailed(
-            f"{FACTORY}() of {path} returned {type(gateway).__name__}, not a Gateway", Exit.USAGE
-        )
+        raise CommandFailed(f"{FACTORY}() of {path} returned {type(gateway).__name__}, not a Gateway", Exit.USAGE)
     return gateway
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 from typing import Any
 
 from pynetwork.cli.common import (
@@ -15,8 +16,14 @@ from pynetwork.cli.common import (
 )
 from pynetwork.cli.display import on_terminal, size, visible
 from pynetwork.files import TransferReport
+from pynetwork.folders import reason_for
 
 __all__ = ["add_parser", "add_transfer_options", "report_transfer", "run"]
+
+
+_NO_SUCH_FILE = reason_for(FileNotFoundError(errno.ENOENT, ""))
+_NO_FILES = frozenset({"symbolic link", "named pipe", "socket", "device", "no regular file"})
+"""Reasons that are no failure: what is no file is told, but a folder that holds such things can still be had whole."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,25 +37,17 @@ def add_parser(subparsers: Any) -> None:
     )
     add_connection_options(parser)
     parser.add_argument("share", metavar="SHARE", help="the shared folder's name; pynetwork ls lists them")
-    parser.add_argument(
-        "destination", metavar="DEST", nargs="?", help="the folder to fill (default: Downloads)"
-    )
+    parser.add_argument("destination", metavar="DEST", nargs="?", help="the folder to fill (default: Downloads)")
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--pattern", metavar="REGEX", help="files whose path within the share matches as a whole"
-    )
-    chosen.add_argument(
-        "--file", metavar="PATH", action="append", help="this file of the share; may be repeated"
-    )
+    chosen.add_argument("--pattern", metavar="REGEX", help="files whose path within the share matches as a whole")
+    chosen.add_argument("--file", metavar="PATH", action="append", help="this file of the share; may be repeated")
     add_transfer_options(parser)
     parser.set_defaults(run=run, last_positional="destination")
 
 
 def add_transfer_options(parser: argparse.ArgumentParser) -> None:
     """Add what downloads and uploads have in common."""
-    parser.add_argument(
-        "--lanes", type=positive, default=4, metavar="N", help="connections to use (default 4)"
-    )
+    parser.add_argument("--lanes", type=positive, default=4, metavar="N", help="connections to use (default 4)")
     parser.add_argument("--durable", action="store_true", help="be sure that the files survive a power cut")
     add_output_options(parser)
 
@@ -64,7 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
             durable=arguments.durable,
             progress=wants_progress(arguments),
         )
-    return report_transfer(Output(arguments), report, "downloaded")
+    code = report_transfer(Output(arguments), report, "downloaded")
+    if any(path in (arguments.file or ()) for path, reason in report.skipped if reason == _NO_SUCH_FILE):
+        return Exit.FILE_NOT_FOUND
+    return Exit.ERROR if arguments.file and report.skipped else code
 
 
 def wants_progress(arguments: argparse.Namespace) -> bool:
@@ -89,6 +91,6 @@ def report_transfer(output: Output, report: TransferReport, done: str) -> int:
         text += f"; {report.lanes_lost} lanes lost, {report.lanes_replaced} replaced"
     summary = {name: each for name, each in report.to_dict().items() if name != "skipped"}
     output.event("summary", text, **summary, skipped=len(report.skipped))
-    if report.files == 0:
-        return Exit.ERROR if report.skipped else Exit.NOTHING
-    return Exit.ERROR if report.skipped else Exit.OK
+    if any(reason not in _NO_FILES for _, reason in report.skipped):
+        return Exit.ERROR
+    return Exit.OK if report.files else Exit.NOTHING

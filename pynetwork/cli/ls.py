@@ -124,9 +124,7 @@ def _list_files(client: Client, share: str, wanted: re.Pattern[str], output: Out
 
 def _tell_file(entry: Entry, output: Output) -> None:
     if output.json:
-        output.result(
-            "file", None, path=entry.path, size=entry.size, mtime=entry.mtime_ns / 1e9, mode=entry.mode
-        )
+        output.result("file", None, path=entry.path, size=entry.size, mtime=entry.mtime_ns / 1e9, mode=entry.mode)
         return
     output.result("file", f"{size(entry.size):>8}  {_moment(entry.mtime_ns)}  {visible(entry.path)}")
 

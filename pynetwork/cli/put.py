@@ -22,9 +22,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_connection_options(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="a file or folder of this machine")
-    parser.add_argument(
-        "--into", metavar="DIR", default="", help="folder below the gateway's folder for uploads"
-    )
+    parser.add_argument("--into", metavar="DIR", default="", help="folder below the gateway's folder for uploads")
     add_transfer_options(parser)
     parser.set_defaults(run=run, last_positional="paths")
 

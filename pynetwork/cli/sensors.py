@@ -131,9 +131,7 @@ def _temperatures() -> Reading:
 
 
 def _load() -> Reading:
-    return dict(
-        zip(("1 min", "5 min", "15 min"), (round(each, 2) for each in psutil.getloadavg()), strict=True)
-    )
+    return dict(zip(("1 min", "5 min", "15 min"), (round(each, 2) for each in psutil.getloadavg()), strict=True))
 
 
 # What a gateway offers

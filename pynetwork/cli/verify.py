@@ -19,9 +19,9 @@ _BLOCK = 1 << 20
 class Verdict:
     """What became of each file: paths relative to the folders.
 
-    ``same``: byte for byte. ``grown``: the source has more now, and begins with the copy. ``changed``: the
-    source was written to or taken away since the copy was made, so nothing can be said. ``wrong``: neither of these.
-    ``missing``: not copied, and not named as left out either.
+    ``same``: byte for byte. ``grown``: the source has more now, and begins with the copy.
+    ``changed``: the source was written to or taken away since the copy was made, so nothing can be said.
+    ``wrong``: neither of these. ``missing``: not copied, and not named as left out either.
     """
 
     same: list[str] = field(default_factory=list)
@@ -50,9 +50,7 @@ def readable_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                 yield path.relative_to(folder).as_posix(), found
 
 
-def verify(
-    source: Path, copy: Path, wanted: Iterable[tuple[str, os.stat_result]], left_out: Iterable[str]
-) -> Verdict:
+def verify(source: Path, copy: Path, wanted: Iterable[tuple[str, os.stat_result]], left_out: Iterable[str]) -> Verdict:
     """Compare the copies of the ``wanted`` files with their sources, by size and by xxh3 of what is in them.
 
     ``wanted`` are files as they were before the transfer, ``left_out`` what the transfer said it has skipped.

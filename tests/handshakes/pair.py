@@ -43,9 +43,7 @@ def nested(depth: int) -> bytes:
     return b"[" * depth + b"]" * depth
 
 
-def feed(
-    parser: FrameParser, data: bytes, step: int | None = None
-) -> list[tuple[int, int, int, bytes, bytes]]:
+def feed(parser: FrameParser, data: bytes, step: int | None = None) -> list[tuple[int, int, int, bytes, bytes]]:
     """The frames that come out of a parser: kind, flags, operation, head, body."""
     found: list[tuple[int, int, int, bytes, bytes]] = []
     rest = memoryview(data)

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import pytest
 
 from handshakes.connection import LIMIT, Connection, Phase, Role
 from handshakes.errors import (
     Busy,
     Closed,
+    ConfigurationError,
     LocalProtocolError,
     PoolFull,
     PynetworkError,
@@ -19,10 +21,11 @@ from handshakes.errors import (
     ValueNotSupported,
     ValueTooLarge,
 )
-from handshakes.messages import Abort, Fault, Hello, Kind, Open, Registry, Result
+from handshakes.messages import Abort, Fault, Hello, Kind, Message, Open, Registry, Result, Rights
 from handshakes.values import Form
 from tests.handshakes.pair import (
     ALL_KINDS,
+    KEY,
     PLACES,
     STEPS,
     ConnectionPair,
@@ -241,11 +244,7 @@ def test_late_words_of_the_client_are_dropped() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        kind
-        for kind in ALL_KINDS
-        if kind not in (Kind.MESSAGE, Kind.CREDIT, Kind.ABORT, Kind.OPEN, Kind.GOODBYE)
-    ],
+    [kind for kind in ALL_KINDS if kind not in (Kind.MESSAGE, Kind.CREDIT, Kind.ABORT, Kind.OPEN, Kind.GOODBYE)],
 )
 def test_what_is_never_late(kind: Kind) -> None:
     pair = ConnectionPair().connect().run()
@@ -349,6 +348,67 @@ def test_items_that_make_no_frame_leave_the_credit() -> None:
     assert state(pair.gateway) == before
 
 
+# Options
+
+
+@pytest.mark.parametrize("limit", [0, 4095, 2**32, 10**30])
+def test_a_limit_that_no_peer_accepts(limit: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"limit={limit} is not between 4096 and 4294967295"):
+        Connection(CLIENT, nonce=bytes(32), limit=limit)
+
+
+def test_a_key_on_the_wrong_side() -> None:
+    with pytest.raises(LocalProtocolError, match="a client has one key=, a gateway has keys="):
+        Connection(GATEWAY, nonce=bytes(32), key=KEY)
+    with pytest.raises(LocalProtocolError, match="a client has one key=, a gateway has keys="):
+        Connection(CLIENT, nonce=bytes(32), keys={KEY: Rights.ALL})
+
+
+# Messages
+
+
+def test_the_head_of_a_message_has_64_kib() -> None:
+    pair = ConnectionPair().connect().run()
+    assert pair.to_gateway(pair.client.message(1, bytes(65536), [])) == [Message(1, bytes(65536), b"")]
+    with pytest.raises(ValueTooLarge, match="at most 65536 bytes, not 65537"):
+        pair.client.message(1, bytes(65537), [])
+    with pytest.raises(ValueTooLarge):
+        pair.client.message(1, b"", [bytes(LIMIT), b"x"])
+
+
+@pytest.mark.parametrize("code", [-1, 256])
+def test_the_code_of_a_message_is_a_byte(code: int) -> None:
+    pair = ConnectionPair().connect().run()
+    with pytest.raises(LocalProtocolError, match=f"0 to 255, not {code}"):
+        pair.client.message(code, b"", [])
+
+
+def test_the_size_of_a_view_is_that_of_its_bytes() -> None:
+    pair = ConnectionPair().connect().run()
+    numbers = memoryview(numpy.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert pair.to_gateway(pair.client.message(1, b"", [numbers, b"end"])) == [
+        Message(1, b"", numbers.tobytes() + b"end")
+    ]
+
+
+def test_a_large_body_is_writable_and_its_memory_can_be_given_back() -> None:
+    pair = ConnectionPair().connect().run()
+    (first,) = pair.to_client(pair.gateway.message(1, b"", [b"1" * 100_000]))
+    assert isinstance(first, Message)
+    first.body[0] = 5  # type: ignore[index]
+    pair.client.recycle(first.body)
+    (second,) = pair.to_client(pair.gateway.message(1, b"", [b"2" * 100_000]))
+    assert isinstance(second, Message)
+    assert bytes(first.body) == bytes(second.body) == b"2" * 100_000
+
+
+def test_a_small_body_outlives_what_comes_next() -> None:
+    pair = ConnectionPair().connect().run()
+    (first,) = pair.to_client(pair.gateway.message(1, b"", [b"first"]))
+    pair.to_client(pair.gateway.message(1, b"", [b"other"]))
+    assert first == Message(1, b"", b"first")
+
+
 # Values
 
 
@@ -399,3 +459,10 @@ def test_an_operation_without_a_verb(flags: int, body: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         deliver(gateway, frame(Kind.OPEN, flags, 1, b"", body))
     assert gateway.phase is Phase.BROKEN
+
+
+def test_the_description_of_a_value_has_64_kib() -> None:
+    pair = ConnectionPair().connect().run()
+    with pytest.raises(ValueTooLarge):
+        pair.gateway.result([b""] * 10_000)
+    assert pair.gateway.phase is Phase.RUNNING

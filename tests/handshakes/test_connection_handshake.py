@@ -72,13 +72,6 @@ def test_a_gateway_that_does_not_ask_is_not_believed() -> None:
     assert pair.client.data_to_send() == []
 
 
-def test_a_key_on_the_wrong_side() -> None:
-    with pytest.raises(LocalProtocolError, match="a client has one key=, a gateway has keys="):
-        Connection(GATEWAY, nonce=bytes(32), key=KEY)
-    with pytest.raises(LocalProtocolError, match="a client has one key=, a gateway has keys="):
-        Connection(CLIENT, nonce=bytes(32), keys={KEY: Rights.ALL})
-
-
 def test_a_gateway_that_does_not_know_the_key() -> None:
     for proof in (b"", bytes(32)):
         client = connection_in(CLIENT, Phase.WELCOME)
@@ -122,9 +115,7 @@ def test_a_recorded_proof_is_good_for_nothing() -> None:
 )
 @pytest.mark.parametrize("victim", [CLIENT, GATEWAY])
 def test_a_tampered_hello(old: bytes, new: bytes, victim: Role) -> None:
-    pair = ConnectionPair(
-        client={"key": KEY, "agent": "me"}, gateway={"keys": {KEY: Rights.ALL}, "agent": "me"}
-    )
+    pair = ConnectionPair(client={"key": KEY, "agent": "me"}, gateway={"keys": {KEY: Rights.ALL}, "agent": "me"})
     said = joined(pair.client.start())
     length = struct.pack("<I", len(said) - 21 + len(new) - len(old))
     tampered = said[:8] + length + said[12:].replace(old, new)

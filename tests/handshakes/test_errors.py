@@ -10,11 +10,7 @@ import pytest
 
 from handshakes import errors
 
-CLASSES = {
-    name: each
-    for name, each in vars(errors).items()
-    if isinstance(each, type) and issubclass(each, Exception)
-}
+CLASSES = {name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)}
 
 
 def drawn_tree() -> dict[str, str]:
@@ -109,9 +105,7 @@ TWINS: list[Callable[[Exception], Exception]] = [
 
 @pytest.mark.parametrize("error", SAMPLES, ids=repr)
 @pytest.mark.parametrize("again", TWINS)
-def test_errors_survive_a_copy_and_another_process(
-    error: Exception, again: Callable[[Exception], Exception]
-) -> None:
+def test_errors_survive_a_copy_and_another_process(error: Exception, again: Callable[[Exception], Exception]) -> None:
     twin = again(error)
     assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
     assert (type(twin.__cause__), str(twin.__cause__)) == (type(error.__cause__), str(error.__cause__))

@@ -222,9 +222,7 @@ def tampered(said: bytes, where: int, change: int) -> bytes:
     ("client", "gateway"), [(b"c" * 32, b"c" * 32), (b"", b"c" * 32), (b"c" * 32, b""), (b"", b"")]
 )
 def test_a_certificate_is_bound_where_both_know_it(client: bytes, gateway: bytes) -> None:
-    caller, answerer = met(
-        {"key": KEY, "certificate": client}, {"keys": {KEY: Rights.ALL}, "certificate": gateway}
-    )
+    caller, answerer = met({"key": KEY, "certificate": client}, {"keys": {KEY: Rights.ALL}, "certificate": gateway})
     both = hello(keyed=True, bound=bool(client)) + hello(keyed=True, bound=bool(gateway), nonce="67" * 32)
     bound = both + (client if client and gateway else b"")
     (said,) = caller.say_proof()
@@ -235,8 +233,6 @@ def test_a_certificate_is_bound_where_both_know_it(client: bytes, gateway: bytes
 
 
 def test_somebody_in_the_middle_of_tls() -> None:
-    client, gateway = met(
-        {"key": KEY, "certificate": b"m" * 32}, {"keys": {KEY: Rights.ALL}, "certificate": b"c" * 32}
-    )
+    client, gateway = met({"key": KEY, "certificate": b"m" * 32}, {"keys": {KEY: Rights.ALL}, "certificate": b"c" * 32})
     with pytest.raises(AuthenticationFailed, match="wrong key"):
         gateway.hear_proof(arrived(client.say_proof()[0]))

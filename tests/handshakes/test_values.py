@@ -5,6 +5,7 @@ import datetime
 import enum
 import math
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,14 +64,10 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return type(other) is list and len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):
-        return (
-            type(other) is dict and list(one) == list(other) and all(map(same, one.values(), other.values()))
-        )
+        return type(other) is dict and list(one) == list(other) and all(map(same, one.values(), other.values()))
     if isinstance(one, Reading):
         names = ("value", "more", "count")
-        return type(other) is Reading and all(
-            same(vars(one).get(name, 0), vars(other)[name]) for name in names
-        )
+        return type(other) is Reading and all(same(vars(one).get(name, 0), vars(other)[name]) for name in names)
     return type(one) is type(other) and bool(one == other)
 
 
@@ -246,9 +243,7 @@ def test_a_subclass_arrives_as_a_plain_array() -> None:
     assert same([numpy.arange(6).reshape(2, 3)], trip([matrix]))
 
 
-@pytest.mark.parametrize(
-    "data", [numpy.arange(3, dtype=">i4"), numpy.zeros((0, 3)), numpy.eye(2), numpy.eye(2).T[1:]]
-)
+@pytest.mark.parametrize("data", [numpy.arange(3, dtype=">i4"), numpy.zeros((0, 3)), numpy.eye(2), numpy.eye(2).T[1:]])
 def test_memory_of_any_layout_arrives_as_its_bytes(data: Any) -> None:
     assert trip(memoryview(data)) == data.tobytes()
     assert trip([memoryview(data)]) == [data.tobytes()]
@@ -553,7 +548,7 @@ NOTED = numpy.dtype("<f4", metadata={"unit": "m"})
 @pytest.mark.parametrize("wrap", [lambda array: array, lambda array: [array]])
 def test_metadata_stay_behind_in_silence(dtype: Any, wrap: Callable[[Any], Any]) -> None:
     """Warnings are errors here; numpy gives one where it describes a dtype with metadata."""
-    array = numpy.zeros(2, dtype)
+    array = numpy.zeros((1, 2, 1, 1, 1), dtype)  # a shape of no other test: descriptions are kept
     back = trip(wrap(array))
     assert same(wrap(array), back)
     assert (back[0] if isinstance(back, list) else back).dtype.metadata is None
@@ -581,9 +576,7 @@ def test_an_order_that_is_not_allowed(order: object) -> None:
         read_array_head(orjson.dumps(["<f4", [1], order]))
 
 
-@pytest.mark.parametrize(
-    "head", [b"", b"[]", b"5", b"{}", b'["<f4",[1]]', b'["<f4",[1],"C",1]', b"\xff", b"[" * 3000]
-)
+@pytest.mark.parametrize("head", [b"", b"[]", b"5", b"{}", b'["<f4",[1]]', b'["<f4",[1],"C",1]', b"\xff", b"[" * 3000])
 def test_a_malformed_head_of_an_array(head: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         decode(ARRAY, head, bytes(4))
@@ -625,9 +618,7 @@ def test_rows_are_views_one_after_the_other(shape: tuple[int, ...], order: Any) 
 @pytest.mark.skipif(numpy.__version__ < "2", reason="64 dimensions came with numpy 2")
 def test_rows_of_as_many_dimensions_as_there_are() -> None:
     array = numpy.ones((1,) * 64, "<f4")
-    assert all(
-        map(same, [array, array], read_array_head(array_head(array)).rows(bytes(array_memory(array)) * 2, 2))
-    )
+    assert all(map(same, [array, array], read_array_head(array_head(array)).rows(bytes(array_memory(array)) * 2, 2)))
 
 
 @pytest.mark.parametrize("size", [0, 8, 11, 13])

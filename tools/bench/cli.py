@@ -81,15 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tools.bench",
         description="Every workload beside its raw limit, as a table in Markdown.",
     )
-    parser.add_argument(
-        "--only", action="append", choices=[*WORKLOADS], metavar="WORKLOAD", help="may be repeated"
-    )
+    parser.add_argument("--only", action="append", choices=[*WORKLOADS], metavar="WORKLOAD", help="may be repeated")
     parser.add_argument("--list", action="store_true", help="name the workloads and end")
     parser.add_argument("--seconds", type=_positive(float), help="of each measurement (default 1)")
     parser.add_argument("--rounds", type=_positive(int), help="how often each is measured (default 7)")
-    parser.add_argument(
-        "--quick", action="store_true", help="small sizes, 2 rounds of 0.2 s: shows that it works"
-    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, 2 rounds of 0.2 s: shows that it works")
     parser.add_argument(
         "--folder", type=Path, help="where files go (default: memory-backed where there is such a place)"
     )

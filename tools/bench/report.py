@@ -48,9 +48,7 @@ def _row(outcome: Outcome, metric: Metric, contestant: Contestant, limit: dict[i
 def missed(outcomes: Sequence[Outcome]) -> list[str]:
     """The workloads of which a floor was not met, or whose contestants failed."""
     found = (row for outcome in outcomes for row in rows(outcome))
-    return [
-        f"{row['title']}: {row['contestant']}" for row in found if row.get("met") is False or row["failure"]
-    ]
+    return [f"{row['title']}: {row['contestant']}" for row in found if row.get("met") is False or row["failure"]]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -82,9 +80,7 @@ def _cells(row: dict[str, Any], title: str) -> tuple[str, ...]:
     if spread is None:
         return (title, name, row["failure"] or "failed", "", "", "", "", "", "", "")
     ratio: Ratio | None = row.get("ratio")
-    by_round = (
-        ratio and f"{ratio.of_rounds.median:.2f} ({ratio.of_rounds.least:.2f} to {ratio.of_rounds.most:.2f})"
-    )
+    by_round = ratio and f"{ratio.of_rounds.median:.2f} ({ratio.of_rounds.least:.2f} to {ratio.of_rounds.most:.2f})"
     digits = row["digits"]
     verdict = {True: "yes", False: "NO", None: ""}[row.get("met")]
     return (

@@ -44,11 +44,7 @@ class ArrayItems(StreamWorkload):
 
     def check(self, ident: int, payload: Any) -> None:
         """Type, shape, and the values at both ends."""
-        if (
-            not isinstance(payload, numpy.ndarray)
-            or payload.dtype != numpy.float64
-            or payload.shape != (LENGTH,)
-        ):
+        if not isinstance(payload, numpy.ndarray) or payload.dtype != numpy.float64 or payload.shape != (LENGTH,):
             raise ValueError(f"item {ident!r} is {payload!r}")
         if payload[0] != ident % _RING or payload[-1] != ident % _RING + LENGTH - 1:
             raise ValueError(f"item {ident!r} holds the values of another")

@@ -138,11 +138,7 @@ class FileWorkload(Workload[FileSides]):
         self.metrics = (metric,)
         self.contestants = (
             Contestant("raw socket, sendfile, no digests", Role.LIMIT, "tools.bench.raw.files:RawFiles"),
-            *(
-                [Contestant("cp -a, no network", Role.ORIENTATION, "tools.bench.raw.files:Copy")]
-                if copy
-                else []
-            ),
+            *([Contestant("cp -a, no network", Role.ORIENTATION, "tools.bench.raw.files:Copy")] if copy else []),
             Contestant("pynetwork", Role.OURS, "tools.bench.ours.files:OurFiles"),
         )
         self._files = files

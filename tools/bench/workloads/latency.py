@@ -52,7 +52,5 @@ class Latency(Workload[StreamSides]):
         with sides.items(address) as items:
             for _ in islice(items, _WARM_UP):
                 pass
-            times = [
-                time.monotonic_ns() - _STAMP.unpack(payload)[0] for _ident, payload in islice(items, number)
-            ]
+            times = [time.monotonic_ns() - _STAMP.unpack(payload)[0] for _ident, payload in islice(items, number)]
         return {"p50": quantile(times, 0.5) / 1000, "p99": quantile(times, 0.99) / 1000}

@@ -98,9 +98,7 @@ class IdlePair(Workload[IdleSides]):
             for _ in range(self._pairs):
                 stack.enter_context(connect())
             after = [_resident(each) for each in processes]
-        server, client = (
-            (late - early) / self._pairs / 1024 for early, late in zip(before, after, strict=True)
-        )
+        server, client = ((late - early) / self._pairs / 1024 for early, late in zip(before, after, strict=True))
         return {"server": server, "client": client}
 
 

@@ -37,8 +37,8 @@ class StreamSides(ABC):
 class StreamWorkload(Workload[StreamSides]):
     """Items a second from an endless source to a consumer that looks at each.
 
-    The processes have a CPU each: left free, the scheduler puts them on the same one now and then, for seconds,
-    which halves the figures of whoever has its turn then.
+    The processes have a CPU each: left free, the scheduler puts them on the same one now and then, for
+    seconds, which halves the figure of whoever has its turn then.
     """
 
     source: Source

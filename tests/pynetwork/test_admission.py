@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from handshakes.connection import Connection, Role
+from handshakes.errors import PoolFull, PynetworkError
+from pynetwork import admission as admission_module
+from pynetwork.admission import Admission
+from pynetwork.transport import Stream, listen
+from tests.certificates import Certificates
+from tests.serving import HELLO, PATIENCE, REFUSAL, Background, RawPeer, frame, hello
+from tests.waiting import wait_until
+
+
+class Doorway:
+    """An admission whose callers end in a list, unless ``refusal`` is set."""
+
+    def __init__(self, **options: Any) -> None:
+        self.served: list[tuple[Stream, Connection]] = []
+        self.refusal: Exception | None = None
+        self.listeners = listen(["127.0.0.1"], 0)
+        self.port = self.listeners[0].getsockname()[1]
+        self.admission = Admission(self.listeners, self._connection, self._serve, name="test", **options)
+
+    @staticmethod
+    def _connection() -> Connection:
+        return Connection(Role.GATEWAY, nonce=b"g" * 32)
+
+    def _serve(self, stream: Stream, connection: Connection) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.served.append((stream, connection))
+
+    def close(self) -> None:
+        self.admission.stop()
+        for stream, _ in self.served:
+            stream.close()
+
+
+@pytest.fixture
+def doorway_of() -> Iterator[Callable[..., Doorway]]:
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Doorway:
+            doorway = Doorway(**options)
+            doorway.admission.start()
+            stack.callback(doorway.close)
+            return doorway
+
+        yield make
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, peer: str) -> list[str]:
+    found = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    return [each for each in found if each.startswith(f"{peer}: ")]
+
+
+def test_who_has_proved_itself_is_handed_over(doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of()
+    with RawPeer(doorway.port) as peer:
+        peer.say(hello(agent="me"))
+        assert peer.hear()[0] == HELLO
+        wait_until(lambda: doorway.served)
+        stream, connection = doorway.served[0]
+        assert stream.peer == peer.name
+        assert connection.peer_agent == "me"
+        assert doorway.admission.waiting == 0
+
+
+def test_a_hello_byte_by_byte(doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of()
+    with RawPeer(doorway.port) as peer:
+        for number, byte in enumerate(hello()):
+            assert not doorway.served
+            peer.say(bytes([byte]))
+            if number == 5:
+                wait_until(lambda: doorway.admission.waiting == 1)
+        assert peer.hear()[0] == HELLO
+        wait_until(lambda: doorway.served)
+
+
+def test_refused_with_the_reason(doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture) -> None:
+    doorway = doorway_of()
+    doorway.refusal = PoolFull("no room")
+    with RawPeer(doorway.port) as peer:
+        peer.say(hello())
+        assert peer.hear()[0] == HELLO
+        kind, _, _, _, body = peer.hear()
+        assert (kind, body) == (REFUSAL, b'[503,"no room"]')
+        assert peer.rest() == b""
+        wait_until(lambda: warnings_of(caplog, peer.name))
+        assert warnings_of(caplog, peer.name) == [f"{peer.name}: refused: no room"]
+
+
+def test_a_caller_that_can_not_be_served(doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture) -> None:
+    doorway = doorway_of()
+    doorway.refusal = PynetworkError("no thread")
+    with RawPeer(doorway.port) as peer:
+        peer.say(hello())
+        peer.rest()
+        wait_until(lambda: warnings_of(caplog, peer.name) == [f"{peer.name}: no thread"])
+
+
+@pytest.mark.parametrize("said", [b"", hello()[:20]])
+def test_who_says_nothing_is_dismissed_in_time(
+    doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture, said: bytes
+) -> None:
+    doorway = doorway_of(hello_timeout=0.1)
+    with RawPeer(doorway.port) as peer:
+        peer.say(said)
+        assert peer.rest() == b""
+        wait_until(lambda: warnings_of(caplog, peer.name))
+        assert warnings_of(caplog, peer.name) == [f"{peer.name}: closed: it did not prove itself within 0.1 s"]
+        assert doorway.admission.waiting == 0
+
+
+def test_drops_of_bytes_win_no_time(doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of(hello_timeout=0.2)
+    with RawPeer(doorway.port) as peer:
+        began = time.monotonic()
+        drops = iter(hello())
+        ended = Background(peer.rest)
+        while not ended.done and time.monotonic() < began + PATIENCE:
+            peer.say(bytes([next(drops)]))
+            ended.thread.join(0.03)
+        assert ended.result() == b""
+
+
+def test_the_one_that_waited_longest_makes_room(
+    doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture
+) -> None:
+    doorway = doorway_of(most_waiting=3)
+    with ExitStack() as stack:
+        peers = [stack.enter_context(RawPeer(doorway.port)) for _ in range(3)]
+        wait_until(lambda: doorway.admission.waiting == 3)
+        late = stack.enter_context(RawPeer(doorway.port))
+        late.say(hello())
+        assert late.hear()[0] == HELLO
+        assert peers[0].rest() == b""
+        wait_until(lambda: warnings_of(caplog, peers[0].name))
+        assert "to make room for others" in caplog.text
+        peers[1].say(hello())
+        assert peers[1].hear()[0] == HELLO
+
+
+def test_the_caller_goes_first(doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture) -> None:
+    doorway = doorway_of()
+    with RawPeer(doorway.port) as peer:
+        peer.say(hello()[:9])
+        wait_until(lambda: doorway.admission.waiting == 1)
+    wait_until(lambda: doorway.admission.waiting == 0)
+    wait_until(lambda: warnings_of(caplog, peer.name))
+    assert len(warnings_of(caplog, peer.name)) == 1
+
+
+def test_a_reset_in_the_doorway(doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture) -> None:
+    doorway = doorway_of()
+    with RawPeer(doorway.port) as peer:
+        wait_until(lambda: doorway.admission.waiting == 1)
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    wait_until(lambda: "the connection broke: Connection reset" in caplog.text)
+    assert doorway.admission.waiting == 0
+
+
+def test_stopping_closes_the_doorway_and_the_port(doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of()
+    with RawPeer(doorway.port) as peer:
+        wait_until(lambda: doorway.admission.waiting == 1)
+        doorway.close()
+        assert peer.rest() == b""
+        socket.create_server(("127.0.0.1", doorway.port)).close()
+
+
+class FakeListener:
+    """A listener whose next accepts fail with these errors."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self.errors = list(errors)
+
+    def accept(self) -> Any:
+        raise self.errors.pop(0)
+
+
+def test_out_of_descriptors(
+    doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, one silent caller less, and a pause when there is nobody to dismiss."""
+    doorway = doorway_of()
+    pauses: list[float] = []
+    monkeypatch.setattr(admission_module.time, "sleep", pauses.append)
+    with RawPeer(doorway.port) as peer:
+        wait_until(lambda: doorway.admission.waiting == 1)
+        doorway.admission.stop()  # from here on this thread plays the admission's
+        fake: Any = FakeListener(OSError(errno.EMFILE, "Too many open files"), OSError(errno.EMFILE, "again"))
+        doorway.admission._accept(fake)
+        doorway.admission._accept(fake)
+        fake.errors = [BlockingIOError()]
+        doorway.admission._accept(fake)
+    monkeypatch.undo()
+    assert pauses == [0.1, 0.1]
+    assert caplog.text.count("can't be accepted: Too many open files") == 1
+    assert "again" not in caplog.text
+    monkeypatch.setattr(doorway.admission, "stop", lambda: None)
+
+
+def test_a_connection_that_breaks_at_once(monkeypatch: pytest.MonkeyPatch, doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of()
+
+    def broken(_sock: socket.socket) -> None:
+        raise OSError(errno.EINVAL, "gone")
+
+    monkeypatch.setattr(admission_module, "tune", broken)
+    with RawPeer(doorway.port) as peer:
+        assert peer.rest() == b""
+    monkeypatch.undo()
+    with RawPeer(doorway.port) as peer:
+        peer.say(hello())
+        assert peer.hear()[0] == HELLO
+
+
+# TLS
+
+
+def test_tls_is_shaken_before_the_hello(doorway_of: Callable[..., Doorway], certificates: Certificates) -> None:
+    doorway = doorway_of(context=certificates.gateway.server_context(), certificate=b"hash")
+    context = certificates.controller.client_context()
+    with socket.create_connection(("127.0.0.1", doorway.port), PATIENCE) as plain:
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            sock.sendall(hello())
+            assert sock.recv(12)[0] == HELLO
+            wait_until(lambda: doorway.served)
+            assert doorway.served[0][0].certificate == b"hash"
+
+
+@pytest.mark.parametrize("said", [hello(), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50])
+def test_what_is_no_tls(
+    doorway_of: Callable[..., Doorway], certificates: Certificates, caplog: pytest.LogCaptureFixture, said: bytes
+) -> None:
+    doorway = doorway_of(context=certificates.gateway.server_context())
+    with RawPeer(doorway.port) as peer:
+        peer.say(said)
+        peer.rest()
+        wait_until(lambda: warnings_of(caplog, peer.name))
+        (line,) = warnings_of(caplog, peer.name)
+        assert "the TLS handshake failed" in line
+
+
+def test_a_tls_caller_that_distrusts_the_gateway(
+    doorway_of: Callable[..., Doorway], certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    doorway = doorway_of(context=certificates.gateway.server_context())
+    with socket.create_connection(("127.0.0.1", doorway.port), PATIENCE) as plain:
+        with pytest.raises(ssl.SSLError):
+            ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
+    wait_until(lambda: "closed" in caplog.text)
+    wait_until(lambda: doorway.admission.waiting == 0)
+
+
+def test_a_first_frame_that_is_wrong(doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture) -> None:
+    doorway = doorway_of()
+    with RawPeer(doorway.port) as peer:
+        peer.say(frame(6, body=b"[]"))
+        assert peer.hear()[0] == REFUSAL
+        wait_until(lambda: warnings_of(caplog, peer.name))
+        (line,) = warnings_of(caplog, peer.name)
+        assert "OPEN arrived while waiting for a hello" in line

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 GATEWAY = """
-import itertools, logging, sys, threading, time
+import itertools, logging, signal, sys, threading, time
 from pathlib import Path
 from pynetwork import Gateway
 
@@ -51,9 +51,14 @@ def memory():
     import psutil
     return psutil.Process().memory_info().rss
 
-gateway.start()
-print(gateway.port, flush=True)
-gateway.wait()
+def tell():
+    # Once it is ready for signals, so that none comes too early.
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.001)
+    print(gateway.port, flush=True)
+
+threading.Thread(target=tell).start()
+gateway.start(blocking=True)
 print("ended", flush=True)
 """
 

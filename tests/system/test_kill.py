@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,22 @@ from tests.system.processes import CONTROLLER, gateway_process, running
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.system
-SIZE = 400 << 20
+MEGABYTES = 300
 
 
-def big_file(path: Path) -> None:
-    """A file of holes: it takes no room, and its way over the wire takes a while."""
-    path.parent.mkdir(exist_ok=True, parents=True)
+@pytest.fixture
+def big_file(tmp_path: Path) -> Iterator[Path]:
+    """A shared file whose way over the wire takes a while."""
+    path = tmp_path / "data" / "big.bin"
+    path.parent.mkdir()
+    block = os.urandom(1 << 20)
     with path.open("wb") as file:
-        file.truncate(SIZE)
+        for _ in range(MEGABYTES):
+            file.write(block)
+    yield path
+    path.unlink()
+    for partial in tmp_path.rglob("*.partial"):
+        partial.unlink()
 
 
 @pytest.mark.parametrize("kind", ["fast", "slow"])
@@ -74,10 +83,9 @@ def visible(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("direction", ["download", "upload"])
 def test_the_gateway_dies_in_the_middle_of_a_transfer(
-    tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, big_file: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "_REDIALS", 1)
-    big_file(tmp_path / "data" / "big.bin")
     transfer: Callable[[Swarm], Any]
     if direction == "download":
         target = tmp_path / "copy"
@@ -111,8 +119,7 @@ def test_the_controller_dies(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("direction", ["download", "upload"])
-def test_the_controller_dies_in_the_middle_of_a_transfer(tmp_path: Path, direction: str) -> None:
-    big_file(tmp_path / "data" / "big.bin")
+def test_the_controller_dies_in_the_middle_of_a_transfer(tmp_path: Path, big_file: Path, direction: str) -> None:
     with gateway_process(tmp_path) as (_, port):
         with Controller(port=port).get_client() as watcher, running(CONTROLLER, port, direction, tmp_path) as process:
             begun(process)

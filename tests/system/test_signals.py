@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from handshakes.errors import ConnectionLost
 from pynetwork.controller import Controller
 from tests.serving import PATIENCE, Background
-from tests.system.processes import GATEWAY, gateway_process
+from tests.system.processes import gateway_process
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.system
@@ -65,25 +64,3 @@ def test_many_signals_are_as_good_as_one(tmp_path: Path) -> None:
         for _ in range(5):
             process.send_signal(signal.SIGTERM)
         end(process, port, signal.SIGTERM)
-
-
-def test_start_blocking_ends_the_same_way(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    script = GATEWAY.replace("Gateway(0,", f"Gateway({port},").replace(
-        "gateway.start()\nprint(gateway.port, flush=True)\ngateway.wait()",
-        "print(gateway.port, flush=True)\ngateway.start(blocking=True)",
-    )
-    assert "blocking=True" in script
-    assert sys.platform != "win32"
-    with gateway_process(tmp_path, script) as (process, _):
-
-        def answers() -> bool:
-            try:
-                Controller(port=port).get_client().close()
-            except ConnectionLost:
-                return False
-            return True
-
-        wait_until(answers, PATIENCE)
-        end(process, port, signal.SIGINT)

@@ -118,7 +118,7 @@ class Pair:
         while self._workers:
             self._workers.pop().end()
 
-    def __enter__(self) -> Pair:  # noqa: PYI034  Self is not in typing before 3.11
+    def __enter__(self) -> Pair:
         return self
 
     def __exit__(

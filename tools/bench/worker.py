@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         (_serve if arguments[2] == "serve" else _measure)(workload, contestant, answers)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001  told to whoever started this
+    except Exception as error:
         _say(answers, {"error": _describe(error)})
         return 1
     return 0
@@ -50,7 +50,7 @@ def _measure(workload: Workload[Any], contestant: Contestant, answers: TextIO) -
         order = json.loads(line)
         try:
             figures = workload.measure(sides, order["address"], Task.from_json(order["task"]))
-        except Exception as error:  # noqa: BLE001  told to whoever asked
+        except Exception as error:
             _say(answers, {"error": _describe(error)})
         else:
             _say(answers, {"figures": figures})

@@ -269,6 +269,7 @@ class Folder:
         windows: bool = _WINDOWS,
     ) -> None:
         where = os.path.realpath(path)
+        self.path = Path(where)
         if create:
             Path(where).mkdir(parents=True, exist_ok=True)
         self._windows = windows

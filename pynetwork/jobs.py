@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from handshakes.chunks import TRIES, ChunkPlan, LargeFile, Pack, Run, Seal, Work
-from handshakes.errors import DeadlineExceeded, RemoteProtocolError
+from handshakes.errors import ConnectionLost, DeadlineExceeded, RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.messages import Message
 from handshakes.transfer import Code

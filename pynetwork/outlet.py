@@ -21,9 +21,11 @@ from collections.abc import Iterator
 from operator import index
 from typing import Any
 
+import numpy
+
 from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError, ValueNotSupported, ValueTooLarge
 from handshakes.messages import Abort, Bytes, Credit, Event, Goodbye
-from handshakes.values import JSON, RAW, TREE, encode
+from handshakes.values import ARRAY, JSON, RAW, TREE, encode
 from pynetwork.link import Link
 
 __all__ = ["Outlet"]
@@ -50,8 +52,10 @@ class Outlet:
         self._pending: list[tuple[int, Bytes]] = []
         self._form = RAW
         self._head = b""
+        self._alike: tuple[Any, Any] | None = None
         self._target = FRAME_TARGET
-        self._fast = False
+        # Bytes that may gather before they are sent: 0 while the stream is slow.
+        self._room = 0
         self._sends = 0
         self._failure: BaseException | None = None
         self._ticker: threading.Thread | None = None
@@ -85,27 +89,25 @@ class Outlet:
         sent = 0.0
         raw = True
         for item in source:
-            if type(item) is tuple and len(item) == 2 and type(item[0]) is int:
-                ident, payload = item
-            else:
-                ident, payload = item = _numbered(item, count)
-            if payload is None or ident < 0:
-                break
-            count += 1
-            if raw and type(payload) is bytes and len(payload) < LARGE:
+            if type(item) is not tuple or len(item) != 2 or type(item[0]) is not int:
+                item = _numbered(item, count)
+            ident, payload = item
+            if raw and type(payload) is bytes and ident >= 0 and len(payload) < LARGE:
                 append(item)
                 size += len(payload) + _ITEM_OVERHEAD
+            elif payload is None or ident < 0:
+                break
             else:
                 size += self._append_encoded(ident, payload)
                 raw = self._form == RAW
-            if self._fast and size < self._target:
+            count += 1
+            if size < self._room:
                 continue
-            if not self._fast:
-                now = time.perf_counter()
-                quick = quick + 1 if now - sent < _QUICK else 0
+            if not self._room:
+                quick = quick + 1 if time.perf_counter() - sent < _QUICK else 0
             self._flush()
             size = 0
-            if not self._fast:
+            if not self._room:
                 sent = time.perf_counter()
                 if quick >= _QUICK_ITEMS:
                     quick = 0
@@ -114,6 +116,15 @@ class Outlet:
 
     def _append_encoded(self, ident: int, payload: Any) -> int:
         """Encode and append an item; answers what it counts for, which is enough to flush a large one at once."""
+        if (
+            self._alike is not None
+            and type(payload) is numpy.ndarray
+            and self._alike == (payload.dtype, payload.shape)
+            and payload.flags.c_contiguous
+        ):
+            data = payload.tobytes()
+            self._pending.append((ident, data))
+            return len(data) + _ITEM_OVERHEAD
         form, head, buffers, size = encode(payload, self._connection.registry)
         if size > self._connection.send_limit - _FRAME_OVERHEAD:
             raise ValueTooLarge(
@@ -123,14 +134,26 @@ class Outlet:
         if form != self._form or head != self._head or form == TREE or size >= LARGE:
             self._flush()
             self._form, self._head = form, head
-        data: Bytes = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+            self._alike = None
+        memory: Bytes = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         if size < LARGE:
-            # orjson leaves a text at the end of a kilobyte that it has to give back; while texts gather, each then costs 2 us
-            # for new memory. A copy (here with a blank, which JSON allows) makes room at once: 0.2 us.
-            data = bytes(data) + b" " if form == JSON else bytes(data)
-        self._target = ARRAY_FRAME_TARGET if size > 2048 else FRAME_TARGET
-        self._pending.append((ident, data))
+            # orjson leaves a text at the end of a kilobyte that it has to give back; while texts gather, each then costs
+            # 2 us for new memory. A copy (here with a blank, which JSON allows) makes room at once: 0.2 us.
+            memory = bytes(memory) + b" " if form == JSON else bytes(memory)
+            if form == ARRAY and payload.flags.c_contiguous:
+                self._alike = (payload.dtype, payload.shape)
+        self._aim(ARRAY_FRAME_TARGET if size > 2048 else FRAME_TARGET)
+        self._pending.append((ident, memory))
         return self._target if size >= LARGE or form == TREE else size + _ITEM_OVERHEAD
+
+    def _aim(self, target: int) -> None:
+        """Let so many bytes gather, where they gather at all."""
+        if target != self._target:
+            self._target = target
+            if self._room:
+                self._room = target
+                # The other thread may just have turned the stream slow, and gone to rest.
+                self._armed.set()
 
     # Sending
 
@@ -176,7 +199,7 @@ class Outlet:
     # The second thread of a fast stream
 
     def _hurry(self) -> None:
-        self._fast = True
+        self._room = self._target
         if self._ticker is None:
             self._ticker = threading.Thread(
                 target=self._tick, name=threading.current_thread().name + " outlet", daemon=True
@@ -194,16 +217,16 @@ class Outlet:
                 if pending == pending_seen:
                     # The generator stands still. Slow first, then send: what was appended while "fast" was still seen
                     # is sent here, what comes later is sent by the producer itself.
-                    self._fast = False
+                    self._room = 0
                 self._send_from_ticker()
             sends_seen, pending_seen = self._sends, len(self._pending)
-            if not self._fast and not self._pending:
+            if not self._room and not self._pending:
                 self._rest()
 
     def _rest(self) -> None:
         """Look no more until the stream is fast again."""
         self._armed.clear()
-        if self._fast or self._ended.is_set():
+        if self._room or self._ended.is_set():
             self._armed.set()
 
     def _send_from_ticker(self) -> None:

@@ -161,31 +161,31 @@ class TcpStream(Stream):
 
     def _bound_receive(self, timeout: float | None) -> None:
         """Let receiving wait for ``timeout`` seconds at most, or until the next look at the peer's health."""
-        self._receive_timeout = timeout
-        self._bound(socket.SO_RCVTIMEO, timeout)
+        before, self._receive_timeout = self._receive_timeout, timeout
+        if _slice(before) != _slice(timeout):
+            self._bound(socket.SO_RCVTIMEO, timeout)
 
     def _bound_send(self, timeout: float | None) -> None:
-        self._send_timeout = timeout
-        self._bound(socket.SO_SNDTIMEO, timeout)
+        before, self._send_timeout = self._send_timeout, timeout
+        if _slice(before) != _slice(timeout):
+            self._bound(socket.SO_SNDTIMEO, timeout)
 
     def _bound(self, option: int, timeout: float | None) -> None:
-        slice_ = KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL)
         if _KERNEL_TIMEOUTS:
-            micros = max(1, round(slice_ * 1e6))
+            micros = max(1, round(_slice(timeout) * 1e6))
             self._sock.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(*divmod(micros, 1_000_000)))
         else:
-            self._bound_socket(timeout, slice_)
+            self._bound_socket(timeout)
 
-    def _bound_socket(self, timeout: float | None, slice_: float) -> None:
+    def _bound_socket(self, timeout: float | None) -> None:
         """The same by the socket's own time-out, which is one for both directions."""
         self._receive_timeout = self._send_timeout = timeout
-        self._sock.settimeout(max(slice_, 1e-6))
+        self._sock.settimeout(max(_slice(timeout), 1e-6))
 
     def _after_wait(self, deadline: Deadline | None, timeout: float | None) -> tuple[Deadline, float | None]:
         """One bounded wait was in vain: go on waiting, or raise."""
         if deadline is None:
-            waited = KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL)
-            deadline = Deadline(None if timeout is None else timeout - waited)
+            deadline = Deadline(None if timeout is None else timeout - _slice(timeout))
         if deadline.passed:
             raise DeadlineExceeded(f"{self.peer} did not get ready in time")
         if _peer_is_silent(self._sock):
@@ -227,7 +227,7 @@ class TlsStream(TcpStream):
 
     def _bound(self, option: int, timeout: float | None) -> None:
         # OpenSSL waits in its own loop, which only the socket's own time-out can end.
-        self._bound_socket(timeout, KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL))
+        self._bound_socket(timeout)
 
     def _send_some(self, buffers: Sequence[Bytes]) -> int:
         # One record holds 16 KiB: joining small buffers saves records, copying large ones saves nothing.
@@ -546,6 +546,11 @@ def _peer_is_silent(sock: socket.socket) -> bool:
     # struct tcp_info: retransmits and probes are bytes 2 and 3, tcpi_last_ack_recv (ms) the u32 at offset 56.
     unanswered = info[2] or info[3]
     return bool(unanswered) and int.from_bytes(info[56:60], sys.byteorder) >= DEAD_AFTER * 1000
+
+
+def _slice(timeout: float | None) -> float:
+    """How long one system call may wait, in seconds: until the next look at the peer's health at most."""
+    return KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL)
 
 
 def _without(buffers: Sequence[Bytes], sent: int) -> list[Bytes]:

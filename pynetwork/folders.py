@@ -204,7 +204,7 @@ class PlainDirectory(Directory):
     def __init__(self, path: str) -> None:
         self._path = path
         self._verify()
-        if not os.path.isdir(path):
+        if not stat.S_ISDIR(os.stat(path).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
     def _verify(self) -> None:
@@ -224,7 +224,7 @@ class PlainDirectory(Directory):
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         path = self._within(name)
-        if os.path.islink(path):
+        if not flags & os.O_EXCL and os.path.islink(path):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return os.open(path, flags, mode)
 

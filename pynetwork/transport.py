@@ -199,7 +199,8 @@ class TcpStream(Stream):
 
     def shutdown(self) -> None:
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            # Not that of SSLSocket, which forgets its keys: who waits in it would then be handed the bare ciphertext.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._closed = True

@@ -41,7 +41,7 @@ class Background:
     def _run(self) -> None:
         try:
             self._value = self._function(*self._arguments)
-        except BaseException as error:  # noqa: BLE001 - raised again where it is asked for
+        except BaseException as error:
             self._error = error
 
     @property

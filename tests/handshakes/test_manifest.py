@@ -39,7 +39,9 @@ entries = st.builds(
     st.integers(-(2**63), 2**63 - 1),
     st.integers(0, 0o777),
 )
-skips = st.builds(Skipped, paths.filter(lambda path: "\0" not in path), st.text(st.characters(codec="utf-8"), max_size=50))
+skips = st.builds(
+    Skipped, paths.filter(lambda path: "\0" not in path), st.text(st.characters(codec="utf-8"), max_size=50)
+)
 
 
 @given(st.lists(entries), st.lists(entries), st.lists(skips))

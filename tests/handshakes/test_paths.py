@@ -26,7 +26,6 @@ SAFE = [
     "..almost",
     "...",
     "a..b",
-    "con.sole",
     "console/comment",
     "COM",
     "COM10",

@@ -258,9 +258,8 @@ def test_a_tls_caller_that_distrusts_the_gateway(
     doorway_of: Callable[..., Doorway], certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     doorway = doorway_of(context=certificates.gateway.server_context())
-    with socket.create_connection(("127.0.0.1", doorway.port), PATIENCE) as plain:
-        with pytest.raises(ssl.SSLError):
-            ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", doorway.port), PATIENCE) as plain, pytest.raises(ssl.SSLError):
+        ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
     wait_until(lambda: "closed" in caplog.text)
     wait_until(lambda: doorway.admission.waiting == 0)
 

@@ -203,9 +203,8 @@ def test_over_tls(certificates: Certificates, by: str, key: str | None) -> None:
 
 
 def test_a_pinned_gateway_that_is_another(certificates: Certificates) -> None:
-    with serving(tls=certificates.gateway) as gateway:
-        with pytest.raises(AuthenticationFailed, match="pinned is"):
-            controller_of(gateway, tls=controller_module.TLS(fingerprint="ab" * 32)).get_client()
+    with serving(tls=certificates.gateway) as gateway, pytest.raises(AuthenticationFailed, match="pinned is"):
+        controller_of(gateway, tls=controller_module.TLS(fingerprint="ab" * 32)).get_client()
 
 
 def test_mutual_tls(certificates: Certificates) -> None:

@@ -66,9 +66,8 @@ def test_without_protection_only_this_machine_is_served(host: str, certificates:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
 def test_loopback_needs_no_protection(host: str) -> None:
     gateway = Gateway(0, host)
-    with gateway:
-        with Controller(host, gateway.port).get_client() as client:
-            assert client.ping()
+    with gateway, Controller(host, gateway.port).get_client() as client:
+        assert client.ping()
 
 
 def test_with_a_key_every_address_is_served() -> None:
@@ -172,9 +171,8 @@ def test_services_are_mounted_and_closed() -> None:
 
 def test_a_gateway_starts_once() -> None:
     gateway = Gateway(0)
-    with gateway:
-        with gateway:
-            pass
+    with gateway, gateway:
+        pass
     with pytest.raises(LocalProtocolError, match="make a new one"):
         gateway.start()
     gateway.stop()

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from handshakes.connection import Connection, Role
-from handshakes.errors import BadRequest, ConnectionLost, Forbidden, NotFound, PoolFull, PynetworkError, Refused, RemoteFault
+from handshakes.errors import (
+    BadRequest,
+    ConnectionLost,
+    Forbidden,
+    NotFound,
+    PoolFull,
+    PynetworkError,
+    Refused,
+    RemoteFault,
+)
 from handshakes.messages import Rights
 from pynetwork.client import Client
 from pynetwork.handler import Counters, Pool
@@ -80,9 +89,8 @@ def test_a_type_error_within_a_verb_is_a_fault() -> None:
     def deeper(_operation: ServedOperation) -> int:
         return wrong(_operation)
 
-    with pool_of(deeper=deeper) as pool, join(pool) as client:
-        with pytest.raises(RemoteFault, match="TypeError"):
-            client.request("deeper")
+    with pool_of(deeper=deeper) as pool, join(pool) as client, pytest.raises(RemoteFault, match="TypeError"):
+        client.request("deeper")
 
 
 @pytest.mark.parametrize("granted", [Rights.NONE, Rights.CALL, Rights.ALL ^ Rights.STOP])

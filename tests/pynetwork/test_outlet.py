@@ -50,7 +50,19 @@ def test_bare_payloads_are_numbered() -> None:
         yield b""
 
     assert received(bare) == list(
-        enumerate(["a", [1.5, "no ident"], [True, "no ident either"], ["key", "value"], [1, 2, 3], [7, "a list"], False, 0, b""])
+        enumerate(
+            [
+                "a",
+                [1.5, "no ident"],
+                [True, "no ident either"],
+                ["key", "value"],
+                [1, 2, 3],
+                [7, "a list"],
+                False,
+                0,
+                b"",
+            ]
+        )
     )
 
 
@@ -82,7 +94,16 @@ def test_a_stream_ends_by_its_own_word(end: Any, count: int) -> None:
 
 
 def test_forms_may_change_from_item_to_item() -> None:
-    kinds: list[Any] = [b"raw", {"k": 1}, [float("nan")], "text", b"", 7, {"part": b"bytes in a dict"}, bytearray(b"array")]
+    kinds: list[Any] = [
+        b"raw",
+        {"k": 1},
+        [float("nan")],
+        "text",
+        b"",
+        7,
+        {"part": b"bytes in a dict"},
+        bytearray(b"array"),
+    ]
 
     def mixed() -> Iterator[Any]:
         for number in range(4000):
@@ -233,7 +254,9 @@ def test_fast_items_share_frames() -> None:
 # How much is on its way
 
 
-@pytest.mark.parametrize(("size", "most"), [(1, CREDIT_ITEMS), (10_000, CREDIT_SIZE // 10_000), (100_000, CREDIT_SIZE // 100_000)])
+@pytest.mark.parametrize(
+    ("size", "most"), [(1, CREDIT_ITEMS), (10_000, CREDIT_SIZE // 10_000), (100_000, CREDIT_SIZE // 100_000)]
+)
 def test_credit_bounds_what_is_produced_ahead(size: int, most: int) -> None:
     produced = itertools.count()
     count = 0

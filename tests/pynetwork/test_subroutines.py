@@ -45,7 +45,20 @@ def test_names_of_the_clients_own_parameters_are_free_for_the_subroutine() -> No
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 0, -(2**63), 2**64 - 1, 1.5, "text", b"", b"bytes", [1, [2, {"three": None}]], {}, {"k": [b"part", 1.0]}],
+    [
+        None,
+        True,
+        0,
+        -(2**63),
+        2**64 - 1,
+        1.5,
+        "text",
+        b"",
+        b"bytes",
+        [1, [2, {"three": None}]],
+        {},
+        {"k": [b"part", 1.0]},
+    ],
     ids=repr,
 )
 def test_results_arrive_as_they_were(value: Any) -> None:

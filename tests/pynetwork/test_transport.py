@@ -411,9 +411,7 @@ def test_a_host_that_does_not_answer() -> None:
 def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as dead:
         dead.bind(("127.0.0.1", 0))
-        addresses = [
-            (socket.AF_INET, socket.SOCK_STREAM, 0, "", sock.getsockname()) for sock in (dead, server)
-        ]
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", sock.getsockname()) for sock in (dead, server)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: addresses)
         stream = connect("twofold", 7, timeout=PATIENCE)
         assert stream.peer == "twofold:7"
@@ -478,7 +476,9 @@ def test_without_authority_the_systems_are_asked(certificates: Certificates) -> 
         tls_connect(certificates, TLS())
 
 
-@pytest.mark.parametrize("form", [str.lower, str.upper, lambda text: "SHA256:" + ":".join(map("".join, zip(*[iter(text)] * 2)))])
+@pytest.mark.parametrize(
+    "form", [str.lower, str.upper, lambda text: "SHA256:" + ":".join(map("".join, zip(*[iter(text)] * 2)))]
+)
 def test_a_pinned_fingerprint_in_any_form(certificates: Certificates, form: Callable[[str], str]) -> None:
     options = TLS(fingerprint=form(certificates.fingerprint))
     assert tls_connect(certificates, options).hex() == certificates.fingerprint

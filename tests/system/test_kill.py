@@ -65,7 +65,9 @@ def test_the_gateway_dies_in_the_middle_of_a_call(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("job", ["map", "stream", "ordered"])
-def test_the_gateway_dies_in_the_middle_of_a_swarms_job(tmp_path: Path, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gateway_dies_in_the_middle_of_a_swarms_job(
+    tmp_path: Path, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lanes, "_REDIALS", 1)
     with gateway_process(tmp_path) as (process, port), Controller(port=port).get_swarm(3) as swarm:
         running_job = swarm.map("add", range(10**9)) if job == "map" else swarm.stream("fast", ordered=job == "ordered")
@@ -144,5 +146,3 @@ def handlers_are_free(port: int) -> None:
     """All four places of the pool can be had."""
     with Controller(port=port).get_swarm(4, wait=PATIENCE) as swarm:
         assert list(swarm.map("add", range(20))) == list(range(1, 21))
-
-

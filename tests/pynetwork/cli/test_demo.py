@@ -55,14 +55,23 @@ def test_another_folder(command: Commands, tmp_path: Path) -> None:
     assert command("demo", "--folder", tmp_path / "none").code == 4
 
 
-def test_more_than_fits_is_chosen_from(command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_logs_the_smallest_are_chosen(
+    command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "LOG_FOLDERS", (str(tmp_path),))
     monkeypatch.setattr(demo, "MOST_BYTES", 1000)
     (tmp_path / "big").write_bytes(bytes(2000))
     (tmp_path / "small").write_bytes(bytes(10))
-    outcome = command("demo", "--seconds", "0.1", "--folder", tmp_path, "--json")
+    outcome = command("demo", "--seconds", "0.1", "--json")
     assert outcome.code == 0
     download = outcome.object("download")
     assert (download["files"], download["bytes"], download["complete"]) == (1, 10, False)
+
+
+def test_a_demo_that_moved_nothing_has_not_held(command: Commands, tmp_path: Path) -> None:
+    outcome = command("demo", "--seconds", "0.1", "--folder", tmp_path, "--json")
+    assert outcome.code == 1
+    assert outcome.object("summary")["failures"] == ["nothing was downloaded"]
 
 
 def test_a_copy_that_is_wrong_is_a_failure(command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

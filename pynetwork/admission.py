@@ -116,7 +116,7 @@ class Admission:
             if self._callers.get(key.fd) is key.data:
                 self._hear(key.data)
         elif key.fileobj in self._listeners:
-            self._accept(key.fileobj)  # type: ignore[arg-type]
+            self._accept(key.fileobj)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):

@@ -92,6 +92,7 @@ _REASONS = {
     errno.EPERM: "permission denied",
     errno.EISDIR: "folder",
     errno.ENXIO: "socket",
+    errno.ESPIPE: "no regular file",
     errno.ENOSPC: "no space is left",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "it is too large for that file system",

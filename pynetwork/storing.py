@@ -56,6 +56,7 @@ class _Incoming:
     def fail(self, reason: str) -> Receipt:
         """Give it up."""
         self.failure = self.failure or reason
+        self.assembly = Assembly(0)
         self.partial.discard()
         return Receipt(Status.FAILED, self.failure)
 
@@ -307,7 +308,7 @@ class StoringLane:
         except OSError as error:
             return incoming.fail(reason_for(error))
         with self._transfer.lock:
-            if written:
+            if written and incoming.open:
                 incoming.assembly.accept(head.number, head.digest)
         return _FINE
 
@@ -357,6 +358,7 @@ class StoringLane:
             except OSError as error:
                 return incoming.fail(reason_for(error))
             incoming.done = head.digest
+            incoming.assembly = Assembly(0)
             return _FINE
 
     def _drop(self, path: str, head: PutHead) -> Receipt:

@@ -126,7 +126,7 @@ class _Job:
     def _work(self, client: Client, lane: int) -> None:
         raise NotImplementedError
 
-    def _lane_over(self, lane: int) -> None:
+    def _lane_over(self, _lane: int) -> None:
         """Nothing more will come of this lane."""
 
     def _finished(self) -> None:
@@ -194,7 +194,7 @@ class _MapJob(_Job):
     def _has_news(self) -> bool:
         return self._next in self._results or self._next in self._errors or self._over
 
-    def _work(self, client: Client, lane: int) -> None:
+    def _work(self, client: Client, lane: int) -> None:  # noqa: ARG002 - for those that merge
         while (task := self._take()) is not None:
             index, item = task
             try:

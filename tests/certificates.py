@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +45,7 @@ class Certificates:
 
 
 @pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificates]:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """One set for all tests."""
     folder = tmp_path_factory.mktemp("certificates")
 
@@ -65,7 +64,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certifica
 
     first, ca = authority("ca")
     second, other_ca = authority("other-ca")
-    yield Certificates(
+    return Certificates(
         ca,
         *issue(first, "server", "localhost", "127.0.0.1", "::1"),
         *issue(first, "caller", "caller@example.org"),

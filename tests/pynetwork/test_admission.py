@@ -193,13 +193,13 @@ class FakeListener:
 def test_out_of_descriptors(
     doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line, one silent caller less, and a pause when there is nobody to dismiss."""
+    """One line, and a pause each time, as there is nobody to dismiss."""
     doorway = doorway_of()
     pauses: list[float] = []
-    monkeypatch.setattr(admission_module.time, "sleep", pauses.append)
-    with RawPeer(doorway.port) as peer:
+    with RawPeer(doorway.port):
         wait_until(lambda: doorway.admission.waiting == 1)
         doorway.admission.stop()  # from here on this thread plays the admission's
+        monkeypatch.setattr(admission_module.time, "sleep", pauses.append)
         fake: Any = FakeListener(OSError(errno.EMFILE, "Too many open files"), OSError(errno.EMFILE, "again"))
         doorway.admission._accept(fake)
         doorway.admission._accept(fake)
@@ -233,12 +233,12 @@ def test_a_connection_that_breaks_at_once(monkeypatch: pytest.MonkeyPatch, doorw
 def test_tls_is_shaken_before_the_hello(doorway_of: Callable[..., Doorway], certificates: Certificates) -> None:
     doorway = doorway_of(context=certificates.gateway.server_context(), certificate=b"hash")
     context = certificates.controller.client_context()
-    with socket.create_connection(("127.0.0.1", doorway.port), PATIENCE) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as sock:
-            sock.sendall(hello())
-            assert sock.recv(12)[0] == HELLO
-            wait_until(lambda: doorway.served)
-            assert doorway.served[0][0].certificate == b"hash"
+    plain = socket.create_connection(("127.0.0.1", doorway.port), PATIENCE)
+    with plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+        sock.sendall(hello())
+        assert sock.recv(12)[0] == HELLO
+        wait_until(lambda: doorway.served)
+        assert doorway.served[0][0].certificate == b"hash"
 
 
 @pytest.mark.parametrize("said", [hello(), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50])

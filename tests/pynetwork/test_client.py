@@ -55,7 +55,7 @@ def test_a_second_operation_is_refused_here_and_from_other_threads() -> None:
     with paired(add, counting) as (_, client):
         stream = client.stream("counting")
         assert next(stream) == (0, 0)
-        with pytest.raises(Busy, match="still runs 'stream'.*another client for 'call'"):
+        with pytest.raises(Busy, match=r"still runs 'stream'.*another client for 'call'"):
             client.call("add", 1)
         with pytest.raises(Busy):
             Background(client.stream, "counting").result()
@@ -194,7 +194,7 @@ def test_a_call_that_takes_too_long_leaves_the_client_usable() -> None:
         return "late"
 
     with paired(slow, add) as (_, client):
-        with pytest.raises(DeadlineExceeded, match="'call' was not answered by 127.0.0.1") as caught:
+        with pytest.raises(DeadlineExceeded, match=r"'call' was not answered by 127.0.0.1") as caught:
             client.call("slow", timeout=0.05)
         assert isinstance(caught.value, TimeoutError)
         release.set()
@@ -230,8 +230,7 @@ def test_a_stream_that_pauses_too_long() -> None:
     with paired(pausing, add) as (_, client):
         found = []
         with pytest.raises(DeadlineExceeded):
-            for item in client.stream("pausing", timeout=0.1):
-                found.append(item)
+            found.extend(client.stream("pausing", timeout=0.1))
         assert found == [(0, "first")]
         release.set()
         assert client.call("add", 4) == 5
@@ -267,7 +266,7 @@ def test_leaving_a_stream_closes_the_generator(left_by: str) -> None:
             with client.stream("endless") as stream:
                 next(stream)
         elif left_by == "exception":
-            with pytest.raises(KeyError):
+            with pytest.raises(KeyError):  # noqa: PT012 - the loop is what is tested
                 for _, value in client.stream("endless"):
                     if value == 10:
                         raise KeyError(value)
@@ -409,7 +408,7 @@ def test_a_gateway_that_breaks_the_protocol() -> None:
 def test_leaving_an_operation_whose_connection_is_gone() -> None:
     with operating() as (client, operation, served):
         served.link.stream.close()
-        wait_until(lambda: client.link.stream.ready(), PATIENCE)
+        wait_until(client.link.stream.ready, PATIENCE)
         operation.abort()
         with pytest.raises(ConnectionLost):
             client.ping()

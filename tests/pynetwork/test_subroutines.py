@@ -139,7 +139,7 @@ def test_send_to_a_function_that_answers_no_int() -> None:
     with paired(put, add) as (_, client):
         with pytest.raises(BadRequest, match="'put' returned str"):
             client.send("put", b"")
-        with pytest.raises(BadRequest, match="add.*can't take these arguments.*buffer"):
+        with pytest.raises(BadRequest, match=r"add.*can't take these arguments.*buffer"):
             client.send("add", b"", 1)
 
 
@@ -259,8 +259,7 @@ def test_even_exceptions_that_end_programs_are_faults(kind: type[BaseException])
         if kind is GeneratorExit:
             pytest.skip("a generator that raises GeneratorExit has ended")
         with pytest.raises(RemoteFault):
-            for item in client.stream("stream"):
-                found.append(item)
+            found.extend(client.stream("stream"))
         assert found == [(0, 1)]
         assert client.ping()
 

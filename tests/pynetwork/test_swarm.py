@@ -145,8 +145,7 @@ def test_the_first_error_comes_with_its_item_after_the_results_before_it() -> No
     with serving(picky) as gateway, controller_of(gateway).get_swarm(3) as swarm:
         found = []
         with pytest.raises(ItemFailed, match=r"item 7 \(7\) failed") as caught:
-            for result in swarm.map("picky", range(1000)):
-                found.append(result)
+            found.extend(swarm.map("picky", range(1000)))
         assert found == list(range(7))
         assert (caught.value.index, caught.value.item) == (7, 7)
         assert isinstance(caught.value.__cause__, RemoteFault)
@@ -322,9 +321,12 @@ def test_an_error_on_one_lane_ends_the_stream(ordered: bool, count: int) -> None
             yield number, b"x" * 100
         raise LookupError("lane 1")
 
-    with serving(failing) as gateway, controller_of(gateway).get_swarm(2) as swarm:
-        with pytest.raises(RemoteFault, match="LookupError: lane 1"):
-            Background(lambda: sum(1 for _ in swarm.stream("failing", ordered=ordered))).result()
+    with (
+        serving(failing) as gateway,
+        controller_of(gateway).get_swarm(2) as swarm,
+        pytest.raises(RemoteFault, match="LookupError: lane 1"),
+    ):
+        Background(lambda: sum(1 for _ in swarm.stream("failing", ordered=ordered))).result()
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -442,20 +444,23 @@ def test_a_consumer_that_pauses_bounds_what_is_on_its_way() -> None:
             last = next(produced)
             yield number, b"x" * 20_000
 
-    with serving(endless) as gateway, controller_of(gateway).get_swarm(2) as swarm:
-        with swarm.stream("endless") as stream:
-            next(stream)
-            seen = -1
+    with (
+        serving(endless) as gateway,
+        controller_of(gateway).get_swarm(2) as swarm,
+        swarm.stream("endless") as stream,
+    ):
+        next(stream)
+        seen = -1
 
-            def stands_still() -> bool:
-                nonlocal seen
-                before, seen = seen, last
-                return before == seen and time.monotonic() > settled
+        def stands_still() -> bool:
+            nonlocal seen
+            before, seen = seen, last
+            return before == seen and time.monotonic() > settled
 
-            settled = time.monotonic() + 0.3
-            wait_until(stands_still, PATIENCE)
-            # Two lanes, each with 2 MiB of credit, a frame in hand and four that wait for the consumer.
-            assert last < 2 * (2 * 1024 * 1024 + 6 * 320 * 1024) // 20_000
+        settled = time.monotonic() + 0.3
+        wait_until(stands_still, PATIENCE)
+        # Two lanes, each with 2 MiB of credit, a frame in hand and four that wait for the consumer.
+        assert last < 2 * (2 * 1024 * 1024 + 6 * 320 * 1024) // 20_000
 
 
 # Files: what is passed on

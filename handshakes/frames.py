@@ -133,11 +133,7 @@ class FrameParser:
 
     def recycle(self, body: Bytes) -> None:
         """Let the memory of a body that its user is done with receive the next large one."""
-        if (
-            isinstance(body, memoryview)
-            and not body.readonly
-            and (self._spare is None or len(body) > len(self._spare))
-        ):
+        if isinstance(body, memoryview) and not body.readonly and (self._spare is None or len(body) > len(self._spare)):
             self._spare = body
 
     def _begin_large(self, header: tuple[Any, ...], body_start: int) -> Frame | None:
@@ -180,9 +176,7 @@ class FrameParser:
             return RemoteProtocolError(
                 f"{_guess(bytes(self._store[self._start : self._end]))} arrived in place of a frame"
             )
-        size, most = (
-            (head_size, self.largest_head) if head_size > self.largest_head else (body_size, self.limit)
-        )
+        size, most = (head_size, self.largest_head) if head_size > self.largest_head else (body_size, self.limit)
         return RemoteProtocolError(
             f"a {Kind(kind).name} frame of {size} bytes was announced; at most {most} are accepted"
         )

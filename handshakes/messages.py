@@ -226,14 +226,12 @@ class Registry:
         name = name or cls.__name__
         if issubclass(cls, _CONTAINERS):
             raise ConfigurationError(
-                f"{cls.__name__} can't be registered: it derives from a built-in value; "
-                "keep that in an attribute"
+                f"{cls.__name__} can't be registered: it derives from a built-in value; keep that in an attribute"
             )
         held = self._by_name.get(name)
         if held is not None and held.cls is not cls:
             raise ConfigurationError(
-                f"the name {name!r} is taken by {held.cls!r}; give another: "
-                f"register({cls.__name__}, name=...)"
+                f"the name {name!r} is taken by {held.cls!r}; give another: register({cls.__name__}, name=...)"
             )
         take, build = _dataclass_codec(cls) if dataclasses.is_dataclass(cls) else _plain_codec(cls)
         self._by_name[name] = self._by_class[cls] = _Entry(cls, name, take, build)
@@ -255,9 +253,7 @@ class Registry:
         try:
             return entry.build(fields)
         except Exception as error:
-            raise ValueNotSupported(
-                f"an instance of {name!r} can't be built from its fields: {error}"
-            ) from error
+            raise ValueNotSupported(f"an instance of {name!r} can't be built from its fields: {error}") from error
 
 
 def _dataclass_codec(

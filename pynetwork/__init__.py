@@ -20,10 +20,10 @@ from handshakes import (
 from pynetwork._version import __version__
 from pynetwork.client import Client
 from pynetwork.controller import Controller
+from pynetwork.endpoints import TLS
 from pynetwork.files import TransferReport
 from pynetwork.gateway import Gateway
 from pynetwork.swarm import Swarm
-from pynetwork.transport import TLS
 
 __all__ = [
     "TLS",

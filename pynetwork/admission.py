@@ -244,4 +244,3 @@ class Admission:
         self._selector.close()
         for sock in (*self._listeners, self._wake_in, self._wake_out):
             sock.close()
-

@@ -54,7 +54,8 @@ class CallerOperation(Operation):
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message, or None when the operation has ended with its result.
 
-        Raises the `RemoteFault` or `Refused` that ended it, `ConnectionLost`, or `DeadlineExceeded` (it still runs then).
+        Raises the `RemoteFault` or `Refused` that ended it, `ConnectionLost`, or `DeadlineExceeded` (it still runs
+        then).
         """
         event = None if self.ended else self.next_event(timeout)
         if event is None or type(event) is Message:
@@ -116,10 +117,10 @@ class CallerOperation(Operation):
 class Client:
     """The caller's end of one pair; made by `Controller.get_client`.
 
-    One operation runs at a time: a second one, from this or another thread, raises `Busy`. ``timeout`` is how many seconds
-    a call may take unless it says otherwise; None waits as long as the gateway is alive. After a `DeadlineExceeded`
-    the client is as usable as before: the gateway is told to stop, and what it still sends for that is dropped. After a
-    `ConnectionLost` the client is done for: get another.
+    One operation runs at a time: a second one, from this or another thread, raises `Busy`. ``timeout`` is how many
+    seconds a call may take unless it says otherwise; None waits as long as the gateway is alive. After a
+    `DeadlineExceeded` the client is as usable as before: the gateway is told to stop, and what it still sends for
+    that is dropped. After a `ConnectionLost` the client is done for: get another.
     """
 
     def __init__(self, link: Link, timeout: float | None = 10.0) -> None:
@@ -227,7 +228,9 @@ class Client:
     def send(
         self, name: str, buffer: Any, /, *arguments: Any, timeout: float | None = _DEFAULT, **keywords: Any
     ) -> int:
-        """Run the function ``name`` with ``buffer`` among its keyword arguments; answers its int. Raises as ``call``."""
+        """Run the function ``name`` with ``buffer`` among its keyword arguments; answers its int. Raises as
+        ``call``.
+        """
         result: int = self.request("send", name, buffer, arguments, keywords, timeout=timeout)
         return result
 
@@ -245,8 +248,9 @@ class Client:
 
         ``timeout`` bounds the wait for each next item in seconds (default: as long as the gateway is alive). Leaving
         the loop early, or closing the iterator, ends the generator on the gateway. With ``callback`` the stream is
-        run here and now: ``callback(ident, payload)`` for every item until it answers False, then, when the stream ended by
-        itself, ``eos_callback()``. Raises as ``call``; an exception of the generator arrives after the items before it.
+        run here and now: ``callback(ident, payload)`` for every item until it answers False, then, when the stream
+        ended by itself, ``eos_callback()``. Raises as ``call``; an exception of the generator arrives after the items
+        before it.
         """
         return self.start_stream(name, arguments, keywords, None, timeout, callback, eos_callback)
 

@@ -16,9 +16,10 @@ from handshakes.messages import Registry, Welcome
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
 from pynetwork.client import Client
+from pynetwork.endpoints import TLS, connect
 from pynetwork.link import Link
 from pynetwork.swarm import Swarm
-from pynetwork.transport import TLS, Deadline, Stream, backoff, connect
+from pynetwork.transport import Deadline, Stream, backoff
 
 __all__ = ["Controller"]
 
@@ -119,4 +120,3 @@ class Controller:
     def _say(self, text: str) -> None:
         if self.verbose:
             print(f"pynetwork: {text}", file=sys.stderr, flush=True)
-

@@ -25,11 +25,11 @@ from handshakes.messages import Registry, Rights
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
 from pynetwork.admission import Admission
+from pynetwork.endpoints import TLS, listen
 from pynetwork.handler import Pool
 from pynetwork.service import ServedOperation, Service, Verb
 from pynetwork.sharing import FileService
 from pynetwork.subroutines import SubroutineService
-from pynetwork.transport import TLS, listen
 
 __all__ = ["Gateway"]
 
@@ -161,7 +161,9 @@ class Gateway:
             certificate=self._certificate,
         )
         self._admission.start()
-        reach = "" if self._keys or self._context else " (this machine only: give key= or tls= to be reachable from others)"
+        reach = (
+            "" if self._keys or self._context else " (this machine only: give key= or tls= to be reachable from others)"
+        )
         logger.info("gateway %r listens on %s port %d%s", self.name, ", ".join(self._hosts), self._port, reach)
         if blocking:
             self.wait()
@@ -274,8 +276,8 @@ def _addresses(host: str | None, protected: bool) -> list[str]:
         return ["0.0.0.0", "::"] if protected else ["127.0.0.1", "::1"]
     if not protected and not _is_loopback(host):
         raise ConfigurationError(
-            f"host={host!r} would let anyone who reaches this machine use the gateway; give key= (and tls=, where others "
-            "can listen in), or leave host= out to serve this machine only"
+            f"host={host!r} would let anyone who reaches this machine use the gateway; give key= (and tls=, where "
+            "others can listen in), or leave host= out to serve this machine only"
         )
     return [host]
 

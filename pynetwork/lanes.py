@@ -60,7 +60,9 @@ class _Dial:
 
 
 class Lanes:
-    """``count`` clients of one gateway, dialled in parallel with ``dial``. Raises what ``dial`` raises, all or nothing."""
+    """``count`` clients of one gateway, dialled in parallel with ``dial``. Raises what ``dial`` raises, all or
+    nothing.
+    """
 
     def __init__(self, dial: Callable[[], Client], count: int) -> None:
         if count < 1:
@@ -91,15 +93,13 @@ class Lanes:
             raise failures[0]
         return [dial.client for dial in dials if dial.client is not None]
 
-    def run(
-        self, work: Callable[[Client, int], None], over: Callable[[int], None] | None = None
-    ) -> LanesReport:
+    def run(self, work: Callable[[Client, int], None], over: Callable[[int], None] | None = None) -> LanesReport:
         """Run ``work(client, lane)`` on every lane, each on a thread of its own, and wait for all.
 
-        When ``work`` raises `ConnectionLost` its lane is replaced and ``work`` is called again with the new client; when
-        that can't be done the others go on without it. Raises `ConnectionLost` when no lane is left, and the first
-        other exception, after every lane was stopped. ``over(lane)`` is called on a lane's thread when nothing more will
-        come of that lane, however it ended.
+        When ``work`` raises `ConnectionLost` its lane is replaced and ``work`` is called again with the new client;
+        when that can't be done the others go on without it. Raises `ConnectionLost` when no lane is left, and the
+        first other exception, after every lane was stopped. ``over(lane)`` is called on a lane's thread when nothing
+        more will come of that lane, however it ended.
         """
         run = _Run(self, work, over or _nothing)
         run.start()
@@ -145,9 +145,7 @@ class Lanes:
 class _Run:
     """One job on all lanes."""
 
-    def __init__(
-        self, lanes: Lanes, work: Callable[[Client, int], None], over: Callable[[int], None]
-    ) -> None:
+    def __init__(self, lanes: Lanes, work: Callable[[Client, int], None], over: Callable[[int], None]) -> None:
         self._lanes = lanes
         self._work = work
         self._over = over

@@ -186,7 +186,9 @@ class Reader:
 
     def read_chunk(self, entry: Entry, chunk: int, index: int) -> tuple[ChunkHead, memoryview]:
         """Chunk ``index`` of a file that was listed as ``entry``. Raises `UnsafePath` and `OSError`."""
-        file = self._file(entry)
+        return self._read_chunk(self._file(entry), entry, chunk, index)
+
+    def _read_chunk(self, file: _OpenFile, entry: Entry, chunk: int, index: int) -> tuple[ChunkHead, memoryview]:
         offset = index * chunk
         length = min(chunk, entry.size - offset)
         view = self._room(length)[:length]
@@ -218,7 +220,7 @@ class Reader:
         for index in range(count):
             known = None if version is None else self._digests.get(version, index)
             if known is None:
-                head, _ = self.read_chunk(entry, chunk, index)
+                head, _ = self._read_chunk(file, entry, chunk, index)
                 if head.status is Status.CHANGED:
                     return head
                 known = head.digest

@@ -164,9 +164,8 @@ def _pages(rows: Iterator[bytes]) -> Iterator[bytes]:
 
 def _walked(folder: Folder) -> Iterator[bytes]:
     for found in walk(folder):
-        yield b"".join(map(encode_file, found.files))
-        yield b"".join(map(encode_folder, found.folders))
-        yield b"".join(map(encode_skipped, found.skipped))
+        rows = [*map(encode_file, found.files), *map(encode_folder, found.folders), *map(encode_skipped, found.skipped)]
+        yield b"".join(rows)
 
 
 def _answer_names(operation: ServedOperation, folder: Folder) -> None:

@@ -9,8 +9,8 @@ send      takes ``buffer`` among its keyword arguments    the int that it return
 ========  ==============================================  ==========================================================
 
 A stream ends when the generator returns, yields an ident below 0, or yields a payload of None. When the caller leaves
-first, the generator is closed at its next item, so that its ``finally`` runs: Python can't interrupt a generator that is
-blocked between two items. A generator that waits long should wait in slices and yield nothing meanwhile, or use
+first, the generator is closed at its next item, so that its ``finally`` runs: Python can't interrupt a generator that
+is blocked between two items. A generator that waits long should wait in slices and yield nothing meanwhile, or use
 time-outs of its own.
 """
 

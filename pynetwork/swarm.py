@@ -54,9 +54,10 @@ class Swarm:
     def stream(self, name: str, /, *arguments: Any, ordered: bool = False, **keywords: Any) -> SwarmStream:
         """The items of generator ``name``, run once on every lane and merged into one iterator.
 
-        A generator that accepts the keywords ``lane`` and ``lanes`` is told which share of the work is its. With ``ordered``
-        the items come by rising ident, where each lane's own idents rise; else as they arrive. On a lane that is lost and
-        replaced the generator is started again; with ``ordered``, items that had arrived before are passed over.
+        A generator that accepts the keywords ``lane`` and ``lanes`` is told which share of the work is its. With
+        ``ordered`` the items come by rising ident, where each lane's own idents rise; else as they arrive. On a lane
+        that is lost and replaced the generator is started again; with ``ordered``, items that had arrived before are
+        passed over.
         """
         return SwarmStream(_StreamJob(self._lanes, name, arguments, keywords, ordered))
 
@@ -88,7 +89,9 @@ class Swarm:
         durable: bool = False,
         progress: Any = None,
     ) -> TransferReport:
-        """Send files and folders into ``dirname`` below the gateway's ``download_dir``. See `pynetwork.files.upload`."""
+        """Send files and folders into ``dirname`` below the gateway's ``download_dir``. See
+        `pynetwork.files.upload`.
+        """
         return transfers.upload(self._lanes, paths, dirname=dirname, durable=durable, progress=progress)
 
     def close(self) -> None:

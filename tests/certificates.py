@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from pynetwork.transport import TLS
+from pynetwork.endpoints import TLS
 
 
 @dataclass(frozen=True)

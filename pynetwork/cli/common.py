@@ -35,8 +35,8 @@ from handshakes.messages import Registry
 from pynetwork.cli.display import dumps, visible
 from pynetwork.client import Client
 from pynetwork.controller import Controller
+from pynetwork.endpoints import TLS
 from pynetwork.swarm import Swarm
-from pynetwork.transport import TLS
 
 __all__ = [
     "Address",

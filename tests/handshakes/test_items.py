@@ -29,9 +29,7 @@ class Pose:
     x: Any
 
 
-def wire(
-    form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]
-) -> tuple[bytes, bytes]:
+def wire(form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]) -> tuple[bytes, bytes]:
     """Head and body of a frame of items."""
     head, buffers, size = write_items(form, value_head, idents, payloads)
     body = b"".join(buffers)
@@ -179,13 +177,7 @@ def test_raw_items_come_back(idents: list[int], data: st.DataObject, shared: boo
     assert (list(items.idents), list(items.payloads)) == (idents, payloads)
 
 
-VALUES = (
-    st.none()
-    | st.booleans()
-    | st.integers(-9, 9)
-    | st.text(max_size=4)
-    | st.lists(st.integers(0, 9), max_size=3)
-)
+VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4) | st.lists(st.integers(0, 9), max_size=3)
 
 
 @settings(max_examples=100)
@@ -234,9 +226,7 @@ def test_a_number_of_items_that_no_frame_carries(idents: Sequence[int], payloads
         write_items(RAW, b"", idents, payloads)
 
 
-@pytest.mark.parametrize(
-    "idents", [[2**63], [-(2**63) - 1], [0, 2**63], ["a"], [None], [1.5], [1.0, 2.0], [0, "b"]]
-)
+@pytest.mark.parametrize("idents", [[2**63], [-(2**63) - 1], [0, 2**63], ["a"], [None], [1.5], [1.0, 2.0], [0, "b"]])
 def test_an_ident_that_is_no_integer_of_64_bits(idents: list[Any]) -> None:
     with pytest.raises(ValueNotSupported, match="an integer of 64 bits"):
         write_items(RAW, b"", idents, [b"a"] * len(idents))
@@ -314,16 +304,12 @@ HEADS = st.builds(
     st.sampled_from([b"", ARRAY_HEAD, b'["<f4",[],"C"]', b'["<f4",[0,9],"F"]', b'["$",2,[]]', b"["])
     | st.binary(max_size=9),
 )
-BODIES = (
-    st.binary(max_size=60) | st.lists(VALUES, max_size=4).map(orjson.dumps) | st.integers(0, 90).map(bytes)
-)
+BODIES = st.binary(max_size=60) | st.lists(VALUES, max_size=4).map(orjson.dumps) | st.integers(0, 90).map(bytes)
 
 
 @settings(max_examples=300)
 @given(st.integers(0, 5), st.binary(max_size=20) | HEADS, BODIES, st.booleans())
-def test_whatever_arrives_is_items_or_an_error(
-    form: int, on_wire_head: bytes, body: bytes, shared: bool
-) -> None:
+def test_whatever_arrives_is_items_or_an_error(form: int, on_wire_head: bytes, body: bytes, shared: bool) -> None:
     try:
         items = read(form, on_wire_head, body, shared)
     except DOCUMENTED:

@@ -15,7 +15,8 @@ from handshakes.connection import Connection, Role
 from handshakes.errors import PoolFull, PynetworkError
 from pynetwork import admission as admission_module
 from pynetwork.admission import Admission
-from pynetwork.transport import Stream, listen
+from pynetwork.endpoints import listen
+from pynetwork.transport import Stream
 from tests.certificates import Certificates
 from tests.serving import HELLO, PATIENCE, REFUSAL, Background, RawPeer, frame, hello
 from tests.waiting import wait_until

@@ -321,6 +321,20 @@ def test_another_file_under_the_name_has_a_seal_of_its_own(tmp_path: Path, reade
     assert reader.seal(entry, CHUNK).digest == digest(digest(b"b" * CHUNK) * 2)
 
 
+def test_a_seal_is_made_of_one_file_even_if_it_is_replaced_meanwhile(tmp_path: Path, reader: Reader, tap: Tap) -> None:
+    entry = write(tmp_path / "a", b"a" * 3 * CHUNK)
+    write(tmp_path / "a", b"b" * 3 * CHUNK, OLD + 1)
+
+    def replace() -> None:
+        write(tmp_path / "new", b"c" * 4 * CHUNK, OLD + 2)
+        os.replace(tmp_path / "new", tmp_path / "a")
+
+    tap.after = replace
+    head = reader.seal(entry, CHUNK)
+    assert (head.size, head.mtime_ns) == (3 * CHUNK, OLD + 1)
+    assert head.digest == digest(digest(b"b" * CHUNK) * 3)
+
+
 # The cache of digests
 
 

@@ -121,6 +121,10 @@ def test_each_verb_needs_its_right(tmp_path: Path) -> None:
 # Listing
 
 
+def test_an_empty_folder_has_an_empty_listing(client: Client) -> None:
+    assert listing(client, "logs") == Page([], [], [])
+
+
 def test_a_folder_is_listed_with_what_is_skipped(client: Client, share: Path) -> None:
     entry = write(share / "sub" / "a.log", b"12345")
     (share / "link").symlink_to("/etc/passwd")
@@ -135,7 +139,7 @@ def test_a_folder_is_listed_with_what_is_skipped(client: Client, share: Path) ->
 def long_listing(share: Path) -> int:
     """Files for many pages; how many."""
     for number in range(1200):
-        write(share / ("d" * 200 + f"{number % 10}") / ("f" * 200 + f"{number}"), b"")
+        write(share / ("d" * 200 + f"{number % 20}") / ("f" * 200 + f"{number}"), b"")
     return 1200
 
 

@@ -8,25 +8,22 @@ import errno
 import itertools
 import os
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from handshakes.errors import (
-    AuthenticationFailed,
     Closed,
-    ConfigurationError,
     ConnectionLost,
     DeadlineExceeded,
-    RemoteProtocolError,
 )
 from pynetwork import transport
-from pynetwork.transport import TLS, Deadline, MemoryStream, Stream, TcpStream, TlsStream, backoff, connect, listen
+from pynetwork.endpoints import connect
+from pynetwork.transport import Deadline, MemoryStream, Stream, TcpStream, TlsStream, backoff
 from tests.certificates import Certificates
 from tests.serving import PATIENCE, Background
 from tests.waiting import wait_until
@@ -374,223 +371,6 @@ def tcp_info(retransmits: int, probes: int, silent_ms: int) -> bytes:
 def test_what_the_kernel_knows_of_a_silent_peer(info: bytes | OSError, silent: bool) -> None:
     fake: Any = FakeInfo(info)
     assert transport._peer_is_silent(fake) is silent
-
-
-# Connecting
-
-
-def test_nobody_listens() -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port = bound.getsockname()[1]
-        with pytest.raises(ConnectionLost, match=f"no gateway can be reached at 127.0.0.1:{port}") as caught:
-            connect("127.0.0.1", port, timeout=PATIENCE)
-    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-
-
-def test_an_unknown_host_is_named() -> None:
-    with pytest.raises(ConnectionLost, match=r"'no\.such\.host\.invalid' is no known host"):
-        connect("no.such.host.invalid", 1, timeout=PATIENCE)
-
-
-def test_a_host_that_does_not_answer() -> None:
-    with ExitStack() as stack:
-        server = stack.enter_context(socket.socket())
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        address = server.getsockname()
-        # Two fill the queue of a listener that accepts nobody; the next is not answered.
-        for _ in range(2):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(address)
-        with pytest.raises(DeadlineExceeded, match="did not answer within"):
-            connect(*address, timeout=0.2)
-
-
-def test_every_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as dead:
-        dead.bind(("127.0.0.1", 0))
-        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", sock.getsockname()) for sock in (dead, server)]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: addresses)
-        stream = connect("twofold", 7, timeout=PATIENCE)
-        assert stream.peer == "twofold:7"
-        stream.close()
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [])
-        with pytest.raises(ConnectionLost, match="it has no address"):
-            connect("nowhere", 7)
-
-
-# TLS
-
-
-def tls_connect(certificates: Certificates, options: TLS | ssl.SSLContext, server: TLS | None = None) -> bytes:
-    """The certificate hash that a caller sees, after a byte went each way."""
-    context = (server or certificates.gateway).server_context()
-
-    def serve(listener: socket.socket) -> None:
-        accepted, _ = listener.accept()
-        with accepted:
-            try:
-                secured = context.wrap_socket(accepted, server_side=True)
-            except OSError:
-                return  # the caller turned away; the caller's error is what counts
-            with secured:
-                secured.settimeout(PATIENCE)
-                with suppress(OSError):
-                    secured.sendall(secured.recv(1))
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = Background(serve, listener)
-        try:
-            stream = connect("127.0.0.1", listener.getsockname()[1], timeout=PATIENCE, tls=options)
-            try:
-                stream.send([b"!"])
-                if read(stream, 1) != b"!":
-                    raise ConnectionLost("the server hung up")
-                return stream.certificate
-            finally:
-                stream.close()
-        finally:
-            serving.result()
-
-
-def test_trusted_by_an_authority(certificates: Certificates) -> None:
-    assert tls_connect(certificates, certificates.controller).hex() == certificates.fingerprint
-
-
-def test_a_context_of_the_users_own(certificates: Certificates) -> None:
-    context = ssl.create_default_context(cafile=certificates.ca)
-    assert tls_connect(certificates, context).hex() == certificates.fingerprint
-
-
-def test_an_authority_that_did_not_sign(certificates: Certificates) -> None:
-    with pytest.raises(AuthenticationFailed, match="is not trusted"):
-        tls_connect(certificates, TLS(ca=certificates.other_ca))
-
-
-def test_without_authority_the_systems_are_asked(certificates: Certificates) -> None:
-    with pytest.raises(AuthenticationFailed, match="is not trusted"):
-        tls_connect(certificates, TLS())
-
-
-@pytest.mark.parametrize(
-    "form", [str.lower, str.upper, lambda text: "SHA256:" + ":".join(map("".join, zip(*[iter(text)] * 2, strict=True)))]
-)
-def test_a_pinned_fingerprint_in_any_form(certificates: Certificates, form: Callable[[str], str]) -> None:
-    options = TLS(fingerprint=form(certificates.fingerprint))
-    assert tls_connect(certificates, options).hex() == certificates.fingerprint
-
-
-def test_another_fingerprint_than_the_pinned(certificates: Certificates) -> None:
-    with pytest.raises(AuthenticationFailed, match=f"has the fingerprint {certificates.fingerprint}, pinned is 00"):
-        tls_connect(certificates, TLS(fingerprint="00" * 32))
-
-
-def test_both_sides_show_a_certificate(certificates: Certificates) -> None:
-    server = TLS(certificates.server, certificates.server_key, ca=certificates.ca)
-    caller = TLS(certificates.caller, certificates.caller_key, ca=certificates.ca)
-    assert tls_connect(certificates, caller, server).hex() == certificates.fingerprint
-
-
-@pytest.mark.parametrize("shown", ["none", "strange"])
-def test_a_caller_without_the_right_certificate(certificates: Certificates, shown: str) -> None:
-    server = TLS(certificates.server, certificates.server_key, ca=certificates.ca)
-    caller = TLS(ca=certificates.ca)
-    if shown == "strange":
-        caller = TLS(certificates.other, certificates.other_key, ca=certificates.ca)
-    with pytest.raises((ConnectionLost, RemoteProtocolError)):
-        tls_connect(certificates, caller, server)
-
-
-def test_tls_options_that_can_not_be_used(certificates: Certificates) -> None:
-    with pytest.raises(ConfigurationError, match="needs certificate="):
-        TLS(ca=certificates.ca).server_context()
-    with pytest.raises(ConfigurationError, match=r"missing\.pem"):
-        TLS(certificate="missing.pem", private_key="missing.key").server_context()
-    with pytest.raises(ConfigurationError, match="can't be used"):
-        TLS(ca=certificates.server_key).client_context()
-    with pytest.raises(ConfigurationError, match="can't be used"):
-        TLS(certificate=certificates.server, private_key=certificates.other_key).server_context()
-
-
-def test_a_server_that_speaks_no_tls(certificates: Certificates) -> None:
-    def answer(listener: socket.socket) -> None:
-        accepted, _ = listener.accept()
-        with accepted:
-            accepted.sendall(b"220 this is something else\r\n")
-            accepted.recv(4096)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        answering = Background(answer, listener)
-        with pytest.raises(RemoteProtocolError, match="does not speak TLS as expected"):
-            connect("127.0.0.1", listener.getsockname()[1], timeout=PATIENCE, tls=certificates.controller)
-        answering.result()
-
-
-def test_a_server_that_does_not_answer_the_tls_handshake(certificates: Certificates) -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        pytest.raises(DeadlineExceeded, match="did not answer the TLS handshake"),
-    ):
-        connect("127.0.0.1", listener.getsockname()[1], timeout=0.2, tls=certificates.controller)
-
-
-# Listening
-
-
-def close_all(listeners: list[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
-
-
-def test_both_families_on_one_free_port() -> None:
-    listeners = listen(["127.0.0.1", "::1"], 0)
-    assert [each.family for each in listeners] == [socket.AF_INET, socket.AF_INET6]
-    assert len({each.getsockname()[1] for each in listeners}) == 1
-    for host in ("127.0.0.1", "::1"):
-        connect(host, listeners[0].getsockname()[1], timeout=PATIENCE).close()
-    close_all(listeners)
-
-
-def test_a_busy_port_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port = holder.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 can't be listened on.*0 takes any"):
-            listen(["127.0.0.1"], port)
-
-
-def test_a_port_that_is_busy_on_the_second_address_only() -> None:
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as holder:
-        port = holder.getsockname()[1]
-        with pytest.raises(ConfigurationError, match=f"port {port} of ::1"):
-            listen(["127.0.0.1", "::1"], port)
-    close_all(listen(["127.0.0.1", "::1"], port))  # the first listener was given back
-
-
-def test_a_free_port_that_is_busy_elsewhere_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    tries = itertools.count()
-    real = transport._listen_one
-
-    def crowded(host: str, port: int, backlog: int, needed: bool) -> socket.socket | None:
-        if host == "::1" and next(tries) < 3:
-            raise OSError(errno.EADDRINUSE, "taken")
-        return real(host, port, backlog, needed)
-
-    monkeypatch.setattr(transport, "_listen_one", crowded)
-    listeners = listen(["127.0.0.1", "::1"], 0)
-    assert len(listeners) == 2
-    close_all(listeners)
-
-
-def test_an_address_this_machine_lacks() -> None:
-    listeners = listen(["127.0.0.1", "192.0.2.1"], 0)
-    assert len(listeners) == 1
-    close_all(listeners)
-    with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1"):
-        listen(["192.0.2.1"], 0)
-    with pytest.raises(ConfigurationError, match=r"no\.such\.host\.invalid"):
-        listen(["no.such.host.invalid"], 0)
 
 
 # Small things

@@ -24,16 +24,16 @@ def source() -> Iterator[tuple[int, bytes]]:
 class SmallItems(StreamWorkload):
     """Items a second, each delivered as ``(int, bytes)``.
 
-    The limit knows that every item has 64 bytes, and packs and unpacks hundreds of them in one call; the
-    orientation beside it is as general as we are: it cuts items of any one size from a frame by slicing.
+    The limit is as general as we are: coalesced frames, from which items of any one size are cut by slicing. The
+    orientation beside it knows that every item has 64 bytes, and packs and unpacks hundreds of them in one call.
     """
 
     name = "small-items"
     title = "stream of 64-byte items, a CPU each"
     metrics = (Metric("rate", "", "items/s", Bound(0.35), digits=0),)
     contestants = (
-        Contestant("raw socket, one struct", Role.LIMIT, "tools.bench.raw.small_items:RawStruct"),
-        Contestant("raw socket, slices", Role.ORIENTATION, "tools.bench.raw.small_items:RawSlices"),
+        Contestant("raw socket, one struct", Role.ORIENTATION, "tools.bench.raw.small_items:RawStruct"),
+        Contestant("raw socket, slices", Role.LIMIT, "tools.bench.raw.small_items:RawSlices"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.stream:OurStream"),
     )
     source = staticmethod(source)

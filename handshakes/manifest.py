@@ -1,6 +1,6 @@
 """What is to be transferred: entries of a folder, their form on the wire, and the digests of their data.
 
-An entry is a header of 21 bytes and a path::
+An entry is a header of 25 bytes and a path::
 
     offset  size  field
     0       1     kind       0 file, 1 folder, 2 skipped
@@ -8,7 +8,8 @@ An entry is a header of 21 bytes and a path::
     3       2     length     of the path, in bytes
     5       8     size       of the file, in bytes
     13      8     mtime      nanoseconds since 1970
-    21            path       UTF-8, undecodable bytes as they are; of a skipped entry: path, NUL, reason
+    21      4     identity   tells a file from another that had its name before
+    25            path       UTF-8, undecodable bytes as they are; of a skipped entry: path, NUL, reason
 
 Everything is little-endian. Pages of a listing and requests for packs are such entries, one after the other.
 Digests are xxh3 with 128 bits. A file is cut into chunks of one size, the last may be shorter. The digest of
@@ -73,7 +74,7 @@ PACK_TABLE: Final = 32 << 10
 
 DIGEST_SIZE: Final = 16
 
-_HEADER: Final = struct.Struct("<BHHqq")
+_HEADER: Final = struct.Struct("<BHHqqI")
 _HEADER_SIZE: Final = _HEADER.size
 _SIZE_LIMIT: Final = (1 << 63) - 1
 _REASON_LIMIT: Final = 300
@@ -88,12 +89,16 @@ class Kind(enum.IntEnum):
 
 
 class Entry(NamedTuple):
-    """A file (or folder): its path with ``/``, size in bytes, modification time in ns, permission bits."""
+    """A file (or folder): its path with ``/``, size in bytes, modification time in ns, permission bits.
+
+    ``identity`` tells it from another file that had the same name before, for example before a log was rotated.
+    """
 
     path: str
     size: int
     mtime_ns: int
     mode: int
+    identity: int = 0
 
 
 class Skipped(NamedTuple):
@@ -155,15 +160,15 @@ def chunk_count(size: int, chunk: int) -> int:
 
 def encode_file(entry: Entry) -> bytes:
     """The wire form of a file's entry. Raises `UnsafePath` for a path without bytes."""
-    path, size, mtime_ns, mode = entry
+    path, size, mtime_ns, mode, identity = entry
     raw = to_bytes(path)
-    return _HEADER.pack(0, mode & 0o777, len(raw), size, mtime_ns) + raw
+    return _HEADER.pack(0, mode & 0o777, len(raw), size, mtime_ns, identity) + raw
 
 
 def encode_folder(entry: Entry) -> bytes:
     """The wire form of a folder's entry."""
     raw = to_bytes(entry.path)
-    return _HEADER.pack(1, entry.mode & 0o777, len(raw), 0, entry.mtime_ns) + raw
+    return _HEADER.pack(1, entry.mode & 0o777, len(raw), 0, entry.mtime_ns, 0) + raw
 
 
 def encode_skipped(skipped: Skipped) -> bytes:
@@ -172,7 +177,7 @@ def encode_skipped(skipped: Skipped) -> bytes:
     """
     path = skipped.path.replace("\0", "?").encode("utf-8", "replace" if _lone(skipped.path) else "surrogateescape")
     raw = path[:8192] + b"\0" + skipped.reason.encode("utf-8", "replace")[:_REASON_LIMIT]
-    return _HEADER.pack(2, 0, len(raw), 0, 0) + raw
+    return _HEADER.pack(2, 0, len(raw), 0, 0, 0) + raw
 
 
 def _lone(path: str) -> bool:
@@ -195,7 +200,7 @@ def decode_page(body: Bytes) -> Page:
         start = at + _HEADER_SIZE
         if start > end:
             raise RemoteProtocolError("a list of files ends within an entry")
-        kind, mode, length, size, mtime_ns = unpack(data, at)
+        kind, mode, length, size, mtime_ns, identity = unpack(data, at)
         at = start + length
         if at > end:
             raise RemoteProtocolError("a list of files ends within a path")
@@ -203,7 +208,7 @@ def decode_page(body: Bytes) -> Page:
             raise RemoteProtocolError(f"a list of files has an entry of {size} bytes and mode {mode:o}")
         raw = data[start:at]
         if kind == 0:
-            files.append(new(Entry, (raw.decode("utf-8", "surrogateescape"), size, mtime_ns, mode)))
+            files.append(new(Entry, (raw.decode("utf-8", "surrogateescape"), size, mtime_ns, mode, identity)))
         elif kind == Kind.FOLDER:
             page.folders.append(Entry(from_bytes(raw), 0, mtime_ns, mode))
         elif kind == Kind.SKIPPED:

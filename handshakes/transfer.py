@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from handshakes.errors import RemoteProtocolError
-from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, Entry, chunk_count
+from handshakes.manifest import PACK_FILES, PACK_SIZE, Entry, chunk_count
 from handshakes.messages import Bytes
 from handshakes.paths import from_bytes, to_bytes
 
@@ -122,19 +122,19 @@ class Want(NamedTuple):
 
     def encode(self) -> bytes:
         """The head of a RUN or SEAL."""
-        path, size, mtime_ns, mode = self.entry
-        return _WANT.pack(size, mtime_ns, mode, self.chunk, self.first, self.chunks) + to_bytes(path)
+        path, size, mtime_ns, mode, identity = self.entry
+        return _WANT.pack(size, mtime_ns, mode, identity, self.chunk, self.first, self.chunks) + to_bytes(path)
 
     @classmethod
     def decode(cls, head: bytes) -> Want:
         """The request in ``head``; its chunks lie within the file."""
-        size, mtime_ns, mode, chunk, first, chunks = _unpack(_WANT, head, "request for chunks")
+        size, mtime_ns, mode, identity, chunk, first, chunks = _unpack(_WANT, head, "request for chunks")
         if first + chunks > chunk_count(size, chunk):
             raise RemoteProtocolError(f"chunks {first} to {first + chunks} were asked for, of a file of {size} bytes")
-        return cls(Entry(from_bytes(head[_WANT.size :]), size, mtime_ns, mode), chunk, first, chunks)
+        return cls(Entry(from_bytes(head[_WANT.size :]), size, mtime_ns, mode, identity), chunk, first, chunks)
 
 
-_WANT: Final = struct.Struct("<qqHIII")
+_WANT: Final = struct.Struct("<qqHIIII")
 
 
 class ChunkHead(NamedTuple):
@@ -146,23 +146,32 @@ class ChunkHead(NamedTuple):
     size: int
     mtime_ns: int
     mode: int
+    identity: int = 0
 
     def encode(self) -> bytes:
         """The head's bytes."""
         return _CHUNK.pack(*self)
+
+    def entry(self, path: str) -> Entry:
+        """The file as it is now."""
+        return Entry(path, self.size, self.mtime_ns, self.mode, self.identity)
+
+    def shows(self, entry: Entry) -> bool:
+        """Whether the file is still what ``entry`` says."""
+        return (self.size, self.mtime_ns, self.identity) == (entry.size, entry.mtime_ns, entry.identity)
 
     @classmethod
     def decode(cls, head: bytes) -> ChunkHead:
         """The head in ``head``."""
         if len(head) != _CHUNK.size:
             raise RemoteProtocolError(f"a chunk has a head of {len(head)} bytes; it needs {_CHUNK.size}")
-        status, number, digest, size, mtime_ns, mode = _CHUNK.unpack(head)
+        status, number, digest, size, mtime_ns, mode, identity = _CHUNK.unpack(head)
         if size < 0 or mode > 0o777:
             raise RemoteProtocolError(f"a chunk comes from a file of {size} bytes and mode {mode:o}")
-        return cls(_status(status), number, digest, size, mtime_ns, mode)
+        return cls(_status(status), number, digest, size, mtime_ns, mode, identity)
 
 
-_CHUNK: Final = struct.Struct("<BI16sqqH")
+_CHUNK: Final = struct.Struct("<BI16sqqHI")
 
 SealAnswer = ChunkHead
 """A SEAL is answered with the same head: its digest is the file's, its number means nothing."""
@@ -184,7 +193,7 @@ class PutHead(NamedTuple):
 
     def encode(self) -> bytes:
         """The head's bytes."""
-        path, size, mtime_ns, mode = self.entry
+        path, size, mtime_ns, mode, _ = self.entry
         fixed = _PUT.pack(self.status, self.generation, size, mtime_ns, mode, self.chunk, self.number, self.digest)
         return fixed + to_bytes(path)
 
@@ -307,5 +316,3 @@ def decode_names(body: Bytes) -> list[str]:
         names.append(from_bytes(data[start:at]))
     return names
 
-
-assert _CHUNK.size == 1 + 4 + DIGEST_SIZE + 8 + 8 + 2

@@ -25,7 +25,7 @@ from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import check_path, is_partial
 
-__all__ = ["Directory", "Folder", "NotAFile", "Turn", "folds_case", "reason_for", "walk"]
+__all__ = ["Directory", "Folder", "NotAFile", "Turn", "entry_of", "folds_case", "reason_for", "walk"]
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
@@ -105,6 +105,12 @@ def reason_for(error: Exception) -> str:
     if isinstance(error, OSError):
         return _REASONS.get(error.errno or 0) or error.strerror or type(error).__name__
     return str(error)
+
+
+def entry_of(path: str, status: os.stat_result) -> Entry:
+    """What is listed of the file at ``path``."""
+    identity = (status.st_ino ^ status.st_ino >> 32 ^ status.st_dev << 16) & 0xFFFFFFFF
+    return Entry(path, status.st_size, status.st_mtime_ns, status.st_mode & 0o777, identity)
 
 
 class Directory(ABC):
@@ -355,7 +361,7 @@ class Folder:
         found = self.directory(components[:-1]).status(components[-1])
         if not stat.S_ISREG(found.st_mode):
             raise NotAFile(found.st_mode)
-        return Entry(path, found.st_size, found.st_mtime_ns, found.st_mode & 0o777)
+        return entry_of(path, found)
 
     def close(self) -> None:
         """Give all handles back."""
@@ -439,7 +445,7 @@ def _sort_in(
         if is_partial(name):
             return
         status = found.stat(follow_symlinks=False)
-        page.files.append(Entry(path, status.st_size, status.st_mtime_ns, status.st_mode & 0o777))
+        page.files.append(entry_of(path, status))
     elif found.is_dir(follow_symlinks=False):
         status = found.stat(follow_symlinks=False)
         page.folders.append(Entry(path, 0, status.st_mtime_ns, status.st_mode & 0o777))

@@ -169,10 +169,20 @@ class Outlet:
                 self._send_pending()
 
     def _send_pending(self) -> None:
-        """Send as much as the credit reaches for, and see what the caller says. The lock is held."""
-        pending, connection, link = self._pending, self._connection, self._link
-        while (event := link.poll_event()) is not None:
-            self._note(event)
+        """Send as much as the credit reaches for, and hear what the caller says. The lock is held.
+
+        First the sending: a lone item should not wait for a look at the socket.
+        """
+        heard = True
+        while heard and self._pending:
+            self._spend_credit()
+            heard = False
+            while (event := self._link.poll_event()) is not None:
+                self._note(event)
+                heard = True
+
+    def _spend_credit(self) -> None:
+        pending, connection = self._pending, self._connection
         reach = min(len(pending), connection.credit_items)
         while reach and connection.credit_size > 0:
             batch = pending[:reach]
@@ -187,7 +197,7 @@ class Outlet:
                 reach //= 2
                 continue
             del pending[:reach]
-            link.send(buffers)
+            self._link.send(buffers)
             self._sends += 1
             reach = min(len(pending), connection.credit_items)
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable
 
 from handshakes.chunks import Assembly
 from handshakes.errors import UnsafePath
-from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, Entry, chunk_count, digest, hole_digest
+from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, Entry, chunk_count, digest, encode_file, hole_digest
 from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
-from pynetwork.folders import Folder, NotAFile, Turn, reason_for
+from pynetwork.folders import Folder, NotAFile, Turn, entry_of, reason_for
 
 __all__ = ["DigestCache", "Reader", "Unsteady"]
 
@@ -44,6 +44,14 @@ class Unsteady(OSError):
 
     def __init__(self) -> None:
         super().__init__(errno.EAGAIN, "it changed while it was read")
+
+
+class _Replaced(Exception):
+    """Another file, ``entry``, has the name of the one that was to be read."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry.path)
+        self.entry = entry
 
 
 class DigestCache:
@@ -161,6 +169,10 @@ class Reader:
         for entry in entries:
             try:
                 row = self._read_small(entry, buffer[at : at + entry.size])
+            except _Replaced as other:
+                text = encode_file(other.entry)
+                buffer[at : at + len(text)] = text
+                row = (Status.CHANGED, 0, len(text), 0, _NOTHING)
             except (OSError, UnsafePath) as error:
                 text = reason_for(error).encode("utf-8", "replace")[:REASON_LIMIT]
                 buffer[at : at + len(text)] = text
@@ -177,6 +189,10 @@ class Reader:
             if not stat.S_ISREG(status.st_mode):
                 raise NotAFile(status.st_mode)
             if status.st_mtime_ns != entry.mtime_ns or got != entry.size or status.st_size != got:
+                now = entry_of(entry.path, status)
+                if now.identity != entry.identity and now.size > entry.size:
+                    # Another file has the name now. A beginning of it would be good for nothing.
+                    raise _Replaced(now)
                 status, got = _read_steadily(handle, view)
         finally:
             os.close(handle)
@@ -195,15 +211,15 @@ class Reader:
         hole = file.is_hole(offset, length)
         got = length if hole else _read_into(file.handle, view, offset)
         status = os.fstat(file.handle)
-        now = (status.st_size, status.st_mtime_ns, status.st_mode & 0o777)
-        if got < length or status.st_size < entry.size:
-            return ChunkHead(Status.CHANGED, index, _NOTHING, *now), view[:0]
+        now = entry_of(entry.path, status)
+        if got < length or now.size < entry.size or now.identity != entry.identity:
+            return _head(Status.CHANGED, index, _NOTHING, now), view[:0]
         found = hole_digest(length) if hole else digest(view)
         if self._is_settled(entry, status):
             self._digests.put(self._version(entry, status, chunk), chunk_count(entry.size, chunk), index, found)
         if hole:
-            return ChunkHead(Status.HOLE, index, found, *now), view[:0]
-        return ChunkHead(Status.OK, index, found, *now), view
+            return _head(Status.HOLE, index, found, now), view[:0]
+        return _head(Status.OK, index, found, now), view
 
     def seal(self, entry: Entry, chunk: int) -> ChunkHead:
         """The digest of the first ``entry.size`` bytes as they are now, in a head without index. Raises as
@@ -225,8 +241,8 @@ class Reader:
                     return head
                 known = head.digest
             digests.accept(index, known)
-        status = os.fstat(file.handle)
-        return ChunkHead(Status.OK, 0, digests.digest(), status.st_size, status.st_mtime_ns, status.st_mode & 0o777)
+        now = entry_of(entry.path, os.fstat(file.handle))
+        return _head(Status.OK, 0, digests.digest(), now)
 
     def _version(self, entry: Entry, status: os.stat_result, chunk: int) -> Version:
         return (self._scope, entry.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, chunk)
@@ -245,7 +261,7 @@ class Reader:
         file = self._files.get(entry.path)
         if file is not None:
             status = os.fstat(file.handle)
-            if (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns):
+            if entry_of(entry.path, status)[:3] == entry[:3]:
                 self._files.move_to_end(entry.path)
                 return file
             self._close_file(entry.path)
@@ -264,6 +280,10 @@ class Reader:
         """Close every file. The folder is its owner's."""
         for path in list(self._files):
             self._close_file(path)
+
+
+def _head(status: Status, index: int, found: bytes, now: Entry) -> ChunkHead:
+    return ChunkHead(status, index, found, now.size, now.mtime_ns, now.mode, now.identity)
 
 
 def _read_steadily(handle: int, view: memoryview) -> tuple[os.stat_result, int]:

@@ -353,16 +353,11 @@ class ChunkPlan:
         self._begun -= 1
         return True
 
-    def settle_pack(self, pack: Pack, done: int, size: int, again: Pack | None = None) -> None:
-        """``done`` files of ``pack`` with ``size`` bytes are complete; those in ``again`` are to be moved
-        again.
-        """
+    def settle_pack(self, pack: Pack, done: int, size: int) -> None:
+        """``done`` files of ``pack`` with ``size`` bytes are complete; what is to be moved again is added anew."""
         self._unsettled -= 1
         self.files_done += done
         self.bytes_done += size
         self.chunks += done
         self.files_total += done - pack.count
         self.bytes_total += size - pack.size
-        if again is not None:
-            self.chunks_again += again.count
-            self.add_pack(again)

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from handshakes.errors import RemoteProtocolError
-from handshakes.manifest import PACK_FILES, PACK_SIZE, Entry, chunk_count
+from handshakes.manifest import PACK_FILES, PACK_SIZE, PACK_TABLE, Entry, chunk_count
 from handshakes.messages import Bytes
 from handshakes.paths import from_bytes, to_bytes
 
@@ -247,7 +247,7 @@ def decode_rows(body: Bytes, count: int) -> tuple[list[Row], memoryview]:
             raise RemoteProtocolError(f"a pack has a file of mode {mode:o}")
         rows.append(new(Row, (_OK if not status else _status(status), mode, length, mtime_ns, digest)))
         total += length
-    if total != len(view) - size or total > PACK_SIZE + PACK_FILES * REASON_LIMIT:
+    if total != len(view) - size or total > PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT:
         raise RemoteProtocolError(f"the files of a pack have {total} bytes, but {len(view) - size} came with it")
     return rows, view[size:]
 
@@ -315,4 +315,3 @@ def decode_names(body: Bytes) -> list[str]:
             raise RemoteProtocolError("a list of names ends within a name")
         names.append(from_bytes(data[start:at]))
     return names
-

@@ -25,7 +25,7 @@ from handshakes.transfer import (
 )
 from pynetwork.client import CallerOperation, Client
 from pynetwork.folders import Folder, folds_case, reason_for
-from pynetwork.jobs import DAMAGED, Asked, Job, JobLane, Progress, repeated
+from pynetwork.jobs import Asked, Job, JobLane, Progress
 from pynetwork.partials import PartialFile, TargetExists, write_file
 
 __all__ = ["Download"]
@@ -239,7 +239,8 @@ class DownloadLane(JobLane):
         else:
             with self.job.turn.taken():
                 done, size = self._write_pack(entries, rows, data, again, skipped)
-        self._settle(pack, done, size, again, skipped)
+        with self.job.changed:
+            self.job.settle_pack(pack, done, size, again, skipped)
 
     def _write_pack(
         self, entries: list[Entry], rows: list[Row], data: memoryview, again: list[Entry], skipped: list[Skipped]
@@ -252,6 +253,8 @@ class DownloadLane(JobLane):
             at += length
             if status is Status.FAILED:
                 skipped.append(Skipped(entry.path, reason_text(piece)))
+            elif status is Status.CHANGED:
+                again.append(_other(entry, piece))
             elif status is not Status.OK or length > entry.size:
                 raise RemoteProtocolError(f"{length} bytes of {entry.path!r} came in place of {entry.size}")
             elif digest(piece) != expected:
@@ -266,15 +269,6 @@ class DownloadLane(JobLane):
                     done += 1
                     size += length
         return done, size
-
-    def _settle(self, pack: Pack, done: int, size: int, again: list[Entry], skipped: list[Skipped]) -> None:
-        repeat = repeated(pack, again)
-        if repeat is None:
-            skipped += [Skipped(entry.path, DAMAGED) for entry in again]
-        with self.job.changed:
-            self.job.skipped += skipped
-            self.job.plan.settle_pack(pack, done, size, repeat)
-            self.job.show()
 
     def _keep_chunk(self, run: Run, number: int, head: ChunkHead, message: Message) -> None:
         if head.number != number:
@@ -309,11 +303,11 @@ class DownloadLane(JobLane):
         if head.status is Status.FAILED:
             self.job.fail_file(run.file, reason_text(message.body))
         elif head.status is Status.CHANGED:
-            self.job.begin_again(run, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+            self.job.begin_again(run, head.entry(entry.path))
         elif head.status is Status.DAMAGED:
             raise RemoteProtocolError("the gateway sent a chunk that it calls damaged")
         else:
-            if (head.size, head.mtime_ns) != (entry.size, entry.mtime_ns):
+            if not head.shows(entry):
                 run.file.steady = False
             return True
         return False
@@ -340,15 +334,21 @@ class DownloadLane(JobLane):
                 job.finish_file(file)
 
     def _is_whole(self, seal: Seal, head: ChunkHead, message: Message) -> bool:
-        """Whether what has arrived is the file, as far as its sender can tell. The lock is held."""
-        file, entry = seal.file, seal.file.entry
-        if head.status is Status.OK and head.digest == file.assembly.digest():
+        """Whether the file may be completed; else it is begun again or given up. The lock is held."""
+        file = seal.file
+        gone = head.status is Status.FAILED
+        if self.job.is_whole(file, None if gone else head):
             return True
-        if file.steady and head.status in (Status.FAILED, Status.CHANGED):
-            # It went away, or was cut, after all of it had been read as it was listed.
-            return True
-        if head.status is Status.FAILED:
+        if gone:
             self.job.fail_file(file, reason_text(message.body))
         else:
-            self.job.begin_again(seal, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+            self.job.begin_again(seal, head.entry(file.entry.path))
         return False
+
+
+def _other(entry: Entry, data: memoryview) -> Entry:
+    """The file that has the name of ``entry`` now."""
+    page = decode_page(data)
+    if len(page.files) != 1 or page.files[0].path != entry.path:
+        raise RemoteProtocolError(f"something else came in place of {entry.path!r}")
+    return page.files[0]

@@ -19,13 +19,13 @@ from handshakes.chunks import TRIES, ChunkPlan, LargeFile, Pack, Run, Seal, Work
 from handshakes.errors import ConnectionLost, DeadlineExceeded, RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.messages import Message
-from handshakes.transfer import Code
+from handshakes.transfer import ChunkHead, Code, Status
 from pynetwork.client import CallerOperation, Client
 from pynetwork.folders import Turn
 from pynetwork.lanes import Lanes, LanesReport
 from pynetwork.partials import PartialFile
 
-__all__ = ["DAMAGED", "Asked", "Job", "JobLane", "Progress", "TransferReport", "repeated"]
+__all__ = ["DAMAGED", "Asked", "Job", "JobLane", "Progress", "TransferReport"]
 
 Progress = Callable[[int, int, int, int], object]
 """Called now and then with bytes done, bytes in all, files done and files in all."""
@@ -140,12 +140,12 @@ class Job(ABC):
     def open_lane(self, client: Client) -> JobLane:
         """One lane's part of the job."""
 
-    def add(self, entries: list[Entry], origin: object = None) -> None:
+    def add(self, entries: list[Entry], origin: object = None, tries: int = 0) -> None:
         """Plan these files: small ones in packs, large ones, the largest first, in chunks."""
         small = [entry for entry in entries if entry.size <= min(self.chunk_size, PACK_SIZE)]
         for group in packs(small):
             table = b"".join(map(encode_file, group))
-            self.plan.add_pack(Pack(table, len(group), sum(entry.size for entry in group), origin))
+            self.plan.add_pack(Pack(table, len(group), sum(entry.size for entry in group), origin, tries))
         large = [entry for entry in entries if entry.size > min(self.chunk_size, PACK_SIZE)]
         for entry in sorted(large, key=lambda entry: -entry.size):
             self.plan.add_file(LargeFile(entry, chunk_size_for(entry.size, self.chunk_size), origin))
@@ -285,6 +285,32 @@ class Job(ABC):
             file.handle.discard()
         file.handle = None
 
+    def settle_pack(self, pack: Pack, done: int, size: int, again: list[Entry], skipped: list[Skipped]) -> None:
+        """``done`` files of ``pack`` are complete; those in ``again`` are moved again, unless that was tried enough."""
+        self.skipped += skipped
+        if pack.tries + 1 >= TRIES:
+            self.skipped += [Skipped(entry.path, DAMAGED) for entry in again]
+            again = []
+        # First what is added: the job must not look finished in between.
+        self.add(again, pack.origin, pack.tries + 1)
+        self.plan.chunks_again += len(again)
+        self.plan.settle_pack(pack, done, size)
+        self.changed.notify_all()
+        self.show()
+
+    def is_whole(self, file: LargeFile, head: ChunkHead | None) -> bool:
+        """Whether what has arrived is the file, as its sender's answer to SEAL tells; ``head`` is None when it is gone.
+
+        A file that went away, or was cut or replaced, after all of it had been read as it was listed, was read well.
+        A log that has grown since is a beginning of itself; but one that was begun anew in the middle of a change had
+        better be tried again.
+        """
+        if head is None or head.status is Status.CHANGED:
+            return file.steady
+        if head.status is not Status.OK or head.digest != file.assembly.digest():
+            return False
+        return head.shows(file.entry) or file.generation in (0, TRIES - 1)
+
     def _give_up_unfinished(self) -> None:
         with self.changed:
             for file in list(self._open_files):
@@ -298,7 +324,7 @@ class Asked:
     An upload notes what it sent: the ``digest`` of a chunk, the ``lengths`` of a pack's files.
     """
 
-    __slots__ = ("cost", "digest", "lengths", "next", "request", "work")
+    __slots__ = ("cost", "digest", "lengths", "next", "replaced", "request", "work")
 
     def __init__(self, work: Work, cost: int, request: int = 0) -> None:
         self.work = work
@@ -307,6 +333,7 @@ class Asked:
         self.next = work.first if isinstance(work, Run) else 0
         self.digest = b""
         self.lengths: list[int] = []
+        self.replaced: dict[int, Entry] = {}
 
     @property
     def rest(self) -> Work:
@@ -396,13 +423,3 @@ class JobLane(ABC):
                 self.job.plan.give_back(asked.rest)
             self.asked.clear()
             self.job.changed.notify_all()
-
-
-def repeated(pack: Pack, again: list[Entry]) -> Pack | None:
-    """A pack of those files of ``pack`` that are to be moved again; None when there are none, or it was tried
-    enough.
-    """
-    if not again or pack.tries + 1 >= TRIES:
-        return None
-    table = b"".join(map(encode_file, again))
-    return Pack(table, len(again), sum(entry.size for entry in again), pack.origin, pack.tries + 1)

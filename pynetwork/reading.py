@@ -19,7 +19,17 @@ from collections.abc import Callable, Iterable
 
 from handshakes.chunks import Assembly
 from handshakes.errors import UnsafePath
-from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, Entry, chunk_count, digest, encode_file, hole_digest
+from handshakes.manifest import (
+    DIGEST_SIZE,
+    PACK_FILES,
+    PACK_SIZE,
+    PACK_TABLE,
+    Entry,
+    chunk_count,
+    digest,
+    encode_file,
+    hole_digest,
+)
 from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
 from pynetwork.folders import Folder, NotAFile, Turn, entry_of, reason_for
 
@@ -156,14 +166,15 @@ class Reader:
     def read_pack(self, entries: Iterable[Entry]) -> tuple[list[RowFields], memoryview]:
         """Read small files, at most `PACK_SIZE` bytes altogether, one behind the other.
 
-        Answers a row each (see `handshakes.transfer.Row`) and the data. Of a file that has grown since it was
-        listed the listed size is read; one that has shrunk is read as it is.
+        Answers a row each (see `handshakes.transfer.Row`) and the data. Of a file that has grown since it was listed
+        the listed size is read; one that has shrunk is read as it is; of a larger one that has taken its name there
+        is its entry.
         """
         with self._turn.taken():
             return self._read_pack(entries)
 
     def _read_pack(self, entries: Iterable[Entry]) -> tuple[list[RowFields], memoryview]:
-        buffer = self._room(PACK_SIZE + PACK_FILES * REASON_LIMIT)
+        buffer = self._room(PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT)
         rows: list[RowFields] = []
         at = 0
         for entry in entries:
@@ -222,9 +233,9 @@ class Reader:
         return _head(Status.OK, index, found, now), view
 
     def seal(self, entry: Entry, chunk: int) -> ChunkHead:
-        """The digest of the first ``entry.size`` bytes as they are now, in a head without index. Raises as
-        `read_chunk`.
+        """The digest of the first ``entry.size`` bytes as they are now, in a head without index.
 
+        Raises as `read_chunk`.
         What was read before, of the very same version of the file, is not read again.
         """
         self._close_file(entry.path)
@@ -255,13 +266,10 @@ class Reader:
         return self._clock() - mtime_ns > (_FINE_TICK if mtime_ns % _SECOND else _COARSE_TICK)
 
     def _file(self, entry: Entry) -> _OpenFile:
-        """The open file of ``entry``; opened again when it is no longer what was listed, as it may have been
-        replaced.
-        """
+        """The open file of ``entry``; opened again when another one is asked for under the same name."""
         file = self._files.get(entry.path)
         if file is not None:
-            status = os.fstat(file.handle)
-            if entry_of(entry.path, status)[:3] == entry[:3]:
+            if entry_of(entry.path, os.fstat(file.handle)).identity == entry.identity:
                 self._files.move_to_end(entry.path)
                 return file
             self._close_file(entry.path)

@@ -14,7 +14,7 @@ from handshakes.messages import Message
 from handshakes.transfer import Code, PutHead, Receipt, Status, decode_receipt, encode_rows
 from pynetwork.client import CallerOperation, Client
 from pynetwork.folders import Folder, NotAFile, reason_for, walk
-from pynetwork.jobs import Asked, Job, JobLane, Progress, repeated
+from pynetwork.jobs import Asked, Job, JobLane, Progress
 from pynetwork.reading import DigestCache, Reader
 
 __all__ = ["Upload"]
@@ -143,11 +143,15 @@ class UploadLane(JobLane):
             self._undo()
             skipped = [Skipped(entry.path, reason_for(error)) for entry in entries]
             with self.job.changed:
-                self.job.skipped += skipped
-                self.job.plan.settle_pack(pack, 0, 0)
-                self.job.show()
+                self.job.settle_pack(pack, 0, 0, [], skipped)
             return
-        self.asked[-1].lengths = [row[2] for row in rows]
+        asked = self.asked[-1]
+        at = 0
+        for number, row in enumerate(rows):
+            if row[0] == Status.CHANGED:
+                asked.replaced[number] = decode_page(data[at : at + row[2]]).files[0]
+            asked.lengths.append(row[2])
+            at += row[2]
         self.operation.send(Code.PACK, len(pack.table).to_bytes(4, "little"), pack.table, encode_rows(rows), data)
 
     def _undo(self) -> None:
@@ -182,10 +186,10 @@ class UploadLane(JobLane):
         with job.changed:
             if run.void:
                 return False
-            if (head.size, head.mtime_ns) != (entry.size, entry.mtime_ns):
+            if not head.shows(entry):
                 file.steady = False
             again = head.status is Status.CHANGED
-            kept = again and job.begin_again(run, Entry(entry.path, head.size, head.mtime_ns, head.mode))
+            kept = again and job.begin_again(run, head.entry(entry.path))
         if again:
             if not kept:
                 self._drop(run)
@@ -210,13 +214,10 @@ class UploadLane(JobLane):
             reason = ""
         with job.changed:
             whole = file.assembly.digest()
-            matches = found is not None and found.status is Status.OK and found.digest == whole
-            # A file that went away or was cut after all of it had been read, unchanged, was read well.
-            if not matches and file.steady and (found is None or found.status is Status.CHANGED):
-                matches = True
+            matches = job.is_whole(file, found)
             kept = True
             if not matches and found is not None:
-                kept = job.begin_again(seal, Entry(entry.path, found.size, found.mtime_ns, found.mode))
+                kept = job.begin_again(seal, found.entry(entry.path))
         if matches:
             self.expect(seal, 0)
             put = PutHead(Status.OK, seal.generation, entry, file.chunk, 0, whole)
@@ -247,7 +248,7 @@ class UploadLane(JobLane):
             raise RemoteProtocolError(f"message {message.code} came in place of a receipt")
         work = asked.work
         if isinstance(work, Pack):
-            self._settle_pack(work, asked.lengths, decode_receipt(message.body, work.count))
+            self._settle_pack(work, asked, decode_receipt(message.body, work.count))
         else:
             (receipt,) = decode_receipt(message.body, 1)
             with self.job.changed:
@@ -260,23 +261,23 @@ class UploadLane(JobLane):
         self.done(asked)
         return asked.cost
 
-    def _settle_pack(self, pack: Pack, lengths: list[int], receipts: list[Receipt]) -> None:
+    def _settle_pack(self, pack: Pack, asked: Asked, receipts: list[Receipt]) -> None:
         entries = decode_page(pack.table).files
         again: list[Entry] = []
         skipped: list[Skipped] = []
         done = size = 0
-        for entry, length, receipt in zip(entries, lengths, receipts, strict=True):
-            if receipt.status is Status.OK:
+        for number, (entry, receipt) in enumerate(zip(entries, receipts, strict=True)):
+            if number in asked.replaced:
+                again.append(asked.replaced[number])
+            elif receipt.status is Status.OK:
                 done += 1
-                size += length
+                size += asked.lengths[number]
             elif receipt.status is Status.FAILED or pack.tries >= 2:
                 skipped.append(Skipped(entry.path, receipt.reason))
             else:
                 again.append(entry)
         with self.job.changed:
-            self.job.skipped += skipped
-            self.job.plan.settle_pack(pack, done, size, repeated(pack, again))
-            self.job.show()
+            self.job.settle_pack(pack, done, size, again, skipped)
 
     def _settle_chunk(self, run: Run, chunk_digest: bytes, receipt: Receipt) -> None:
         if receipt.status is Status.OK:

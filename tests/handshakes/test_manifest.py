@@ -38,6 +38,7 @@ entries = st.builds(
     st.integers(0, 2**63 - 1),
     st.integers(-(2**63), 2**63 - 1),
     st.integers(0, 0o777),
+    st.integers(0, 2**32 - 1),
 )
 skips = st.builds(
     Skipped, paths.filter(lambda path: "\0" not in path), st.text(st.characters(codec="utf-8"), max_size=50)
@@ -46,7 +47,7 @@ skips = st.builds(
 
 @given(st.lists(entries), st.lists(entries), st.lists(skips))
 def test_a_page_comes_back_as_it_was(files: list[Entry], folders: list[Entry], skipped: list[Skipped]) -> None:
-    folders = [folder._replace(size=0) for folder in folders]
+    folders = [folder._replace(size=0, identity=0) for folder in folders]
     body = b"".join([*map(encode_file, files), *map(encode_folder, folders), *map(encode_skipped, skipped)])
     assert decode_page(body) == Page(files, folders, skipped)
     assert decode_page(memoryview(bytearray(body))) == Page(files, folders, skipped)
@@ -69,12 +70,12 @@ def test_a_page_cut_anywhere_within_an_entry_is_refused() -> None:
 )
 def test_an_entry_that_makes_no_sense_is_refused(kind: int, mode: int, size: int, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words):
-        decode_page(struct.pack("<BHHqq", kind, mode, 1, size, 0) + b"x")
+        decode_page(struct.pack("<BHHqqI", kind, mode, 1, size, 0, 0) + b"x")
 
 
 def test_the_wire_form_of_an_entry_is_this() -> None:
-    assert encode_file(Entry("é", 258, -1, 0o100640)).hex(" ") == (
-        "00 a0 01 02 00 02 01 00 00 00 00 00 00 ff ff ff ff ff ff ff ff c3 a9"
+    assert encode_file(Entry("é", 258, -1, 0o100640, 0xABCDEF)).hex(" ") == (
+        "00 a0 01 02 00 02 01 00 00 00 00 00 00 ff ff ff ff ff ff ff ff ef cd ab 00 c3 a9"
     )
 
 
@@ -125,7 +126,7 @@ def test_how_many_chunks() -> None:
             chunk_count(size, chunk)
 
 
-@given(st.lists(st.builds(Entry, paths, st.integers(0, PACK_SIZE), st.just(0), st.just(0)), max_size=60))
+@given(st.lists(st.builds(Entry, paths, st.integers(0, PACK_SIZE), st.just(0), st.just(0), st.just(0)), max_size=60))
 def test_packs_keep_order_and_bounds(files: list[Entry]) -> None:
     groups = list(packs(files))
     assert [entry for group in groups for entry in group] == files

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handshakes.errors import RemoteProtocolError
-from handshakes.manifest import CHUNK_LIMIT, CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry
+from handshakes.manifest import CHUNK_LIMIT, CHUNK_SIZE, PACK_FILES, PACK_SIZE, PACK_TABLE, Entry
 from handshakes.transfer import (
     REASON_LIMIT,
     ChunkHead,
@@ -29,15 +29,18 @@ from handshakes.transfer import (
 )
 
 paths = st.binary(min_size=1, max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
-entries = st.builds(Entry, paths, st.integers(0, 1 << 40), st.integers(-(2**63), 2**63 - 1), st.integers(0, 0o777))
+identities = st.integers(0, 2**32 - 1)
+entries = st.builds(
+    Entry, paths, st.integers(0, 1 << 40), st.integers(-(2**63), 2**63 - 1), st.integers(0, 0o777), identities
+)
 digests = st.binary(min_size=16, max_size=16)
 statuses = st.sampled_from(Status)
 
-ENTRY = Entry("logs/a.log", 3 * CHUNK_SIZE + 1, 1234567890123456789, 0o640)
+ENTRY = Entry("logs/a.log", 3 * CHUNK_SIZE + 1, 1234567890123456789, 0o640, 77)
 WANT = Want(ENTRY, CHUNK_SIZE, 1, 3)
-CHUNK = ChunkHead(Status.OK, 3, b"d" * 16, 1, 2, 0o600)
-PUT = PutHead(Status.HOLE, 2, ENTRY, CHUNK_SIZE, 3, b"d" * 16)
-FIXED = {"want": 30, "chunk": 39, "put": 45}
+CHUNK = ChunkHead(Status.OK, 3, b"d" * 16, 1, 2, 0o600, 3)
+PUT = PutHead(Status.HOLE, 2, ENTRY._replace(identity=0), CHUNK_SIZE, 3, b"d" * 16)
+FIXED = {"want": 34, "chunk": 43, "put": 45}
 
 
 def expect_refusal(decode: Callable[..., Any], *arguments: Any, words: str = ".") -> None:
@@ -72,11 +75,12 @@ def test_a_request_beyond_the_file_is_refused(want: Want) -> None:
     st.builds(
         ChunkHead,
         statuses,
-        st.integers(0, 2**32 - 1),
+        identities,
         digests,
         st.integers(0, 2**63 - 1),
         st.integers(0, 9),
         st.integers(0, 0o777),
+        identities,
     )
 )
 def test_the_head_of_a_chunk_comes_back(head: ChunkHead) -> None:
@@ -87,12 +91,21 @@ def test_the_head_of_a_chunk_comes_back(head: ChunkHead) -> None:
 def test_the_head_of_a_chunk_to_store_comes_back(entry: Entry, generation: int, status: Status, digest: bytes) -> None:
     last = -(-entry.size // CHUNK_SIZE) - 1
     for number in (0, last):
-        head = PutHead(status, generation, entry, CHUNK_SIZE, number, digest)
+        head = PutHead(status, generation, entry._replace(identity=0), CHUNK_SIZE, number, digest)
         assert PutHead.decode(head.encode()) == head
 
 
+def test_a_head_tells_whether_the_file_is_still_the_same() -> None:
+    head = ChunkHead(Status.OK, 0, b"d" * 16, *ENTRY[1:])
+    assert head.entry(ENTRY.path) == ENTRY
+    assert head.shows(ENTRY)
+    assert head.shows(ENTRY._replace(mode=0))
+    for change in ({"size": 1}, {"mtime_ns": 1}, {"identity": 1}):
+        assert not head.shows(ENTRY._replace(**change))
+
+
 def test_an_empty_file_can_be_sealed() -> None:
-    head = PUT._replace(entry=ENTRY._replace(size=0), number=0)
+    head = PUT._replace(entry=ENTRY._replace(size=0, identity=0), number=0)
     assert PutHead.decode(head.encode()) == head
 
 
@@ -113,7 +126,7 @@ def test_a_chunk_to_store_beyond_its_file_is_refused(head: PutHead) -> None:
 def test_heads_cut_anywhere_are_refused() -> None:
     for size in range(FIXED["want"]):
         expect_refusal(Want.decode, WANT.encode()[:size], words="request for chunks")
-    for size in [*range(FIXED["chunk"]), 40]:
+    for size in [*range(FIXED["chunk"]), 44]:
         expect_refusal(ChunkHead.decode, (CHUNK.encode() + b"x")[:size], words="a chunk")
     for size in range(FIXED["put"]):
         expect_refusal(PutHead.decode, PUT.encode()[:size], words="a chunk to store")
@@ -155,7 +168,7 @@ def test_packs_that_make_no_sense_are_refused() -> None:
     expect_refusal(decode_rows, encode_rows([row] * (PACK_FILES + 1)), PACK_FILES + 1, words="pack of")
     expect_refusal(decode_rows, encode_rows([row._replace(mode=0o2755)]), 1, words="mode 2755")
     expect_refusal(decode_rows, b"\x07" + encode_rows([row])[1:], 1, words="unknown status 7")
-    large = PACK_SIZE + PACK_FILES * REASON_LIMIT + 1
+    large = PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT + 1
     expect_refusal(decode_rows, encode_rows([row._replace(length=large)]) + bytes(large), 1)
 
 

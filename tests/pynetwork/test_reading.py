@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from handshakes.manifest import PACK_SIZE, Entry, digest, hole_digest
+from handshakes.manifest import PACK_SIZE, Entry, decode_page, digest, hole_digest
 from handshakes.transfer import ChunkHead, Status
 from pynetwork import reading
-from pynetwork.folders import Folder, NotAFile
+from pynetwork.folders import Folder, NotAFile, entry_of
 from pynetwork.reading import DigestCache, Reader
 
 CHUNK = 1000
@@ -41,7 +41,7 @@ def write(path: Path, data: bytes, mtime_ns: int = OLD) -> Entry:
 
 def listed(path: Path) -> Entry:
     status = path.stat()
-    return Entry(path.name, status.st_size, status.st_mtime_ns, status.st_mode & 0o777)
+    return entry_of(path.name, status)
 
 
 class Tap:
@@ -128,6 +128,19 @@ def test_of_a_file_that_has_grown_the_listed_size_is_read(tmp_path: Path, reader
     assert [row[2] for row in rows] == [4, 0]
 
 
+def test_of_a_larger_file_that_has_taken_the_name_there_is_the_entry(tmp_path: Path, reader: Reader) -> None:
+    entry = write(tmp_path / "log", b"0123")
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    write(tmp_path / "log", b"0123456789")
+    rows, data = reader.read_pack([entry])
+    assert rows[0][0] == Status.CHANGED
+    assert decode_page(data).files == [listed(tmp_path / "log")]
+    (tmp_path / "log").unlink()
+    write(tmp_path / "log", b"abc")
+    rows, data = reader.read_pack([entry])
+    assert (rows[0][0], bytes(data)) == (Status.OK, b"abc")
+
+
 def test_a_log_that_grows_at_every_look_is_read_all_the_same(tmp_path: Path, reader: Reader, tap: Tap) -> None:
     path = tmp_path / "log"
     entry = write(path, b"begin")
@@ -160,7 +173,7 @@ def test_chunks_are_read_where_they_lie(tmp_path: Path, reader: Reader) -> None:
         head, data = reader.read_chunk(entry, CHUNK, number)
         expected = contents[number * CHUNK : (number + 1) * CHUNK]
         assert bytes(data) == expected
-        assert head == ChunkHead(Status.OK, number, digest(expected), entry.size, OLD, entry.mode)
+        assert head == ChunkHead(Status.OK, number, digest(expected), *entry[1:])
 
 
 def test_the_files_read_last_are_held_open(tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,10 +246,12 @@ def test_a_file_that_was_replaced_is_opened_again(tmp_path: Path, reader: Reader
     path = tmp_path / "a"
     entry = write(path, b"a" * 2 * CHUNK)
     reader.read_chunk(entry, CHUNK, 0)
-    write(tmp_path / "new", b"b" * 2 * CHUNK, OLD + 7)
+    write(tmp_path / "new", b"b" * 2 * CHUNK)
     os.replace(tmp_path / "new", path)
     assert bytes(reader.read_chunk(entry, CHUNK, 1)[1]) == b"a" * CHUNK
     assert bytes(reader.read_chunk(listed(path), CHUNK, 1)[1]) == b"b" * CHUNK
+    head, data = reader.read_chunk(entry, CHUNK, 1)
+    assert (head.status, head.entry("a"), len(data)) == (Status.CHANGED, listed(path), 0)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link", "none"])
@@ -257,7 +272,7 @@ def test_a_seal_is_the_digest_of_the_digests(tmp_path: Path, reader: Reader) -> 
     entry = write(tmp_path / "a", contents)
     parts = [contents[:CHUNK], contents[CHUNK : 2 * CHUNK], contents[2 * CHUNK :]]
     head = reader.seal(entry, CHUNK)
-    assert head == ChunkHead(Status.OK, 0, digest(b"".join(map(digest, parts))), entry.size, OLD, entry.mode)
+    assert head == ChunkHead(Status.OK, 0, digest(b"".join(map(digest, parts))), *entry[1:])
     single = write(tmp_path / "b", b"single")
     assert reader.seal(single, CHUNK).digest == digest(b"single")
     assert reader.seal(write(tmp_path / "c", b""), CHUNK).digest == digest(b"")
@@ -318,7 +333,8 @@ def test_another_file_under_the_name_has_a_seal_of_its_own(tmp_path: Path, reade
         reader.read_chunk(entry, CHUNK, number)
     write(tmp_path / "new", b"b" * 2 * CHUNK)
     os.replace(tmp_path / "new", tmp_path / "a")
-    assert reader.seal(entry, CHUNK).digest == digest(digest(b"b" * CHUNK) * 2)
+    assert reader.seal(entry, CHUNK).status is Status.CHANGED
+    assert reader.seal(listed(tmp_path / "a"), CHUNK).digest == digest(digest(b"b" * CHUNK) * 2)
 
 
 def test_a_seal_is_made_of_one_file_even_if_it_is_replaced_meanwhile(tmp_path: Path, reader: Reader, tap: Tap) -> None:

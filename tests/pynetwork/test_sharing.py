@@ -22,6 +22,7 @@ from handshakes.transfer import (
     encode_names,
 )
 from pynetwork.client import CallerOperation, Client
+from pynetwork.folders import entry_of
 from pynetwork.gateway import Gateway
 from pynetwork.sharing import FileService
 from tests.serving import PATIENCE, controller_of, paired, serving
@@ -53,7 +54,7 @@ def write(path: Path, data: bytes) -> Entry:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     os.utime(path, ns=(STAMP, STAMP))
-    return Entry(path.name, len(data), STAMP, path.stat().st_mode & 0o777)
+    return entry_of(path.name, path.stat())
 
 
 def receive(operation: CallerOperation) -> Message:
@@ -188,7 +189,7 @@ def test_requests_are_answered_in_order(client: Client, share: Path) -> None:
         for number in (1, 2):
             message = receive(operation)
             assert (message.code, bytes(message.body)) == (Code.CHUNK, parts[number])
-            expected = ChunkHead(Status.OK, number, digest(parts[number]), large.size, STAMP, large.mode)
+            expected = ChunkHead(Status.OK, number, digest(parts[number]), *large[1:])
             assert ChunkHead.decode(message.head) == expected
         message = receive(operation)
         rows, data = decode_rows(message.body, 2)

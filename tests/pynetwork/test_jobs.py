@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from handshakes.chunks import LargeFile, Run
+from handshakes.errors import ConnectionLost, RemoteProtocolError
+from handshakes.manifest import CHUNK_SIZE, Entry, Skipped
+from handshakes.messages import Message
+from handshakes.transfer import ChunkHead, Code, Status
+from pynetwork import jobs
+from pynetwork.client import CallerOperation, Client
+from pynetwork.jobs import Asked, Job, JobLane, TransferReport
+from pynetwork.lanes import Lanes
+from pynetwork.service import ServedOperation, Verb
+from tests.pynetwork.transferring import Site, site, write
+from tests.serving import controller_of, paired
+from tests.waiting import wait_until
+
+
+class Idle(Job):
+    """A job that moves nothing."""
+
+    name = "idle"
+
+    def prepare(self, client: Client) -> None:
+        pass
+
+    def open_lane(self, client: Client) -> JobLane:
+        return Lane(self, client.open("files.shares"))
+
+
+class Lane(JobLane):
+    def ask(self, work: jobs.Work) -> None:
+        raise NotImplementedError
+
+    def answered(self, asked: Asked, message: Message) -> int:
+        raise NotImplementedError
+
+
+def idle(lanes: int = 1, chunk_size: int | None = None) -> Idle:
+    return Idle(lanes, False, chunk_size)
+
+
+def entry(size: int, path: str = "file") -> Entry:
+    return Entry(path, size, 1, 0o644, 7)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+# The plan
+
+
+def test_small_files_are_packed_and_large_ones_cut_the_largest_first() -> None:
+    job = idle()
+    sizes = [5, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE, 0]
+    job.add([entry(size, f"{size}") for size in sizes], origin="here")
+    assert (job.plan.files_total, job.plan.bytes_total) == (5, sum(sizes))
+    works: list[jobs.Work] = []
+    while (work := job.plan.take(100 * CHUNK_SIZE)) is not None:
+        works.append(work)
+    large = [work.file.entry.size for work in works if isinstance(work, Run)]
+    assert large == sorted(large, reverse=True)
+    assert set(large) == {3 * CHUNK_SIZE, CHUNK_SIZE + 1}
+    packs = [work for work in works if isinstance(work, jobs.Pack)]
+    assert [(pack.count, pack.size, pack.origin) for pack in packs] == [(1, 5, "here"), (2, CHUNK_SIZE, "here")]
+
+
+def test_enormous_files_have_larger_chunks() -> None:
+    job = idle()
+    job.add([entry(1 << 40)])
+    work = job.plan.take(1)
+    assert isinstance(work, Run)
+    assert work.file.chunk > CHUNK_SIZE
+
+
+STEADY, GROWN, OTHER = entry(10), entry(15), entry(10)._replace(identity=8)
+
+
+@pytest.mark.parametrize(
+    ("status", "found", "now", "steady", "generation", "whole"),
+    [
+        (Status.OK, True, STEADY, True, 0, True),
+        (Status.OK, True, STEADY, False, 1, True),
+        (Status.OK, False, STEADY, True, 0, False),
+        (Status.OK, True, GROWN, False, 0, True),
+        (Status.OK, True, GROWN, False, 1, False),
+        (Status.OK, True, GROWN, False, 2, True),
+        (Status.OK, False, GROWN, False, 2, False),
+        (Status.CHANGED, False, OTHER, True, 0, True),
+        (Status.CHANGED, False, OTHER, False, 0, False),
+        (Status.DAMAGED, True, STEADY, True, 0, False),
+        (None, False, STEADY, True, 0, True),
+        (None, False, STEADY, False, 0, False),
+    ],
+)
+def test_when_a_file_is_whole(
+    status: Status | None, found: bool, now: Entry, steady: bool, generation: int, whole: bool
+) -> None:
+    file = LargeFile(STEADY, 10)
+    file.generation = generation
+    file.steady = steady
+    file.assembly.accept(0, b"d" * 16)
+    head = None if status is None else ChunkHead(status, 0, (b"d" if found else b"x") * 16, *now[1:])
+    assert idle().is_whole(file, head) is whole
+
+
+# Waiting for work
+
+
+def test_a_lane_without_work_waits_until_there_is_some() -> None:
+    job = idle()
+    with paired() as (_, client), client.open("ping", None) as operation:
+        assert operation.result() is None
+        assert job.take(operation, 1, wait=False) is None
+        assert job.take(operation, 1, wait=True) is None
+        job.add([entry(5)])
+        assert job.take(operation, 1, wait=True) is not None
+
+
+def test_a_waiting_lane_notices_the_end_of_its_link() -> None:
+    job = idle()
+    job.add([entry(5)])
+    with paired() as (gateway, client):
+        gateway._verbs["wait"] = Verb(lambda operation: operation.receive())
+        operation = client.open("wait")
+        assert job.take(operation, 1, wait=True) is not None
+        wait_until(lambda: gateway.stats()["handlers"][0]["running"] == "wait")
+        gateway._pool.handlers()[0].link.stream.shutdown()
+        with pytest.raises(ConnectionLost):
+            job.take(operation, 1, wait=True)
+
+
+def test_a_message_that_nobody_asked_for_is_an_error() -> None:
+    job = idle()
+    job.add([entry(5)])
+
+    def talk(operation: ServedOperation) -> None:
+        operation.send(Code.PACK)
+        operation.receive()
+
+    with paired() as (gateway, client):
+        gateway._verbs["talk"] = Verb(talk)
+        operation: CallerOperation
+        with client.open("talk") as operation:
+            job.take(operation, 1, wait=True)
+            with pytest.raises(RemoteProtocolError, match="nobody had asked"):
+                job.take(operation, 1, wait=True)
+
+
+def test_losses_in_vain_are_counted_from_the_last_progress() -> None:
+    job = idle(lanes=2)
+    lost = ConnectionLost("gone")
+    for _ in range(10):
+        job._note_loss(lost)
+    job.plan.chunks += 1
+    for _ in range(10):
+        job._note_loss(lost)
+    with pytest.raises(RemoteProtocolError, match=r"11 times while nothing moved: gone"):
+        job._note_loss(lost)
+
+
+def test_the_window_grows_while_answers_keep_a_lane_waiting(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[int] = []
+    receive = JobLane._receive
+
+    def note(self: JobLane) -> None:
+        receive(self)
+        windows.append(self._window)
+
+    monkeypatch.setattr(JobLane, "_receive", note)
+    monkeypatch.setattr(jobs, "_FIRST_WINDOW", 1 << 16)
+    monkeypatch.setattr(jobs, "_LARGEST_WINDOW", 1 << 17)
+    monkeypatch.setattr(CallerOperation, "ready", lambda _: False)
+    write(here.share / "large", os.urandom(1 << 20))
+    assert here.download().files == 1
+    assert min(windows) >= 1 << 16
+    assert 1 << 17 <= max(windows) <= (1 << 17) * 9 // 8
+
+
+def test_what_is_asked_for_is_bounded(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of small files by the bytes that the questions take: asking must never wait for being answered."""
+    outstanding: list[int] = []
+    expect = JobLane.expect
+
+    def note(self: JobLane, *arguments: object) -> None:
+        expect(self, *arguments)  # type: ignore[arg-type]
+        outstanding.append(self._requests)
+
+    monkeypatch.setattr(JobLane, "expect", note)
+    for number in range(1500):
+        write(here.share / ("d" * 200) / ("f" * 200 + str(number)), b"")
+    assert here.download().files == 1500
+    assert max(outstanding) <= (48 << 10) + (32 << 10)
+
+
+# Progress and report
+
+
+def test_progress_is_shown_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = idle()
+    job.add([entry(5)])
+    told: list[tuple[int, ...]] = []
+    now = [0.0]
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: now[0])
+    display = jobs._Display(lambda *figures: told.append(figures), "job", job.plan)
+    display.show()
+    display.show()
+    assert told == [(0, 5, 0, 1)]
+    now[0] += 0.06
+    display.show()
+    display.show(last=True)
+    assert len(told) == 3
+    display.close()
+
+
+def test_without_standard_error_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert jobs._Display(None, "job", idle().plan)._bar is None
+
+
+def test_a_job_without_files_is_done_at_once() -> None:
+    with paired() as (gateway, _):
+        lanes = Lanes(controller_of(gateway).get_client, 2)
+        try:
+            report = idle().run(lanes)
+        finally:
+            lanes.close()
+    assert (report.files, report.bytes, report.chunks) == (0, 0, 0)
+
+
+def test_the_report_counts() -> None:
+    report = TransferReport(2, 100, 4.0, skipped=[Skipped("a", "b")])
+    assert report.rate == 25
+    assert TransferReport().rate == 0
+    assert report.to_dict() == {
+        "files": 2,
+        "bytes": 100,
+        "seconds": 4.0,
+        "chunks": 0,
+        "chunks_again": 0,
+        "skipped": [{"path": "a", "reason": "b"}],
+        "lanes_lost": 0,
+        "lanes_replaced": 0,
+        "rate": 25,
+    }

@@ -166,6 +166,11 @@ class Connection:
         """Whether more bytes could become an event now: not while an abort waits for the operation's end."""
         return not self._aborting
 
+    @property
+    def leaving(self) -> bool:
+        """Whether something may still arrive of operations that were left."""
+        return bool(self._left)
+
     def recycle(self, body: Bytes) -> None:
         """The body of a `Message` is done with: its memory may receive the next."""
         self._parser.recycle(body)
@@ -328,7 +333,8 @@ class Connection:
         if not 0 <= code <= 255:
             raise LocalProtocolError(f"the code of a message is 0 to 255, not {code}")
         # The length of a view is not its size in bytes when its elements are larger.
-        size = sum([each.nbytes if isinstance(each, memoryview) else len(each) for each in buffers])
+        buffers = [each.cast("B") if isinstance(each, memoryview) and each.itemsize > 1 else each for each in buffers]
+        size = sum(map(len, buffers))
         return self._value_frame(MESSAGE, code, head, buffers, size, self.operation)
 
     # The gateway's words

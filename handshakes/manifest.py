@@ -191,6 +191,9 @@ def decode_page(body: Bytes) -> Page:
 
     Paths are not judged here: see `handshakes.paths.check_path`.
     """
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        # bytes() would make a number into so many zeros.
+        raise RemoteProtocolError(f"a list of files is no bytes but {type(body).__name__}")
     data = bytes(body)
     page = Page([], [], [])
     files = page.files

@@ -52,6 +52,7 @@ PAGE_WINDOW: Final = 4
 """Pages of a listing that may be on their way."""
 
 _RECEIPT_TEXT: Final = 8 << 10
+_MOST_NAMES: Final = 1 << 10
 REASON_LIMIT: Final = 300
 """The most bytes of a reason."""
 
@@ -306,12 +307,14 @@ def encode_names(names: Iterable[str]) -> bytes:
 def decode_names(body: Bytes) -> list[str]:
     """The paths in ``body``, not judged yet."""
     data = bytes(body)
-    names = []
+    names: list[str] = []
     at = 0
     while at < len(data):
         start = at + _LENGTH.size
         at = start + (_LENGTH.unpack_from(data, at)[0] if start <= len(data) else 1)
         if at > len(data):
             raise RemoteProtocolError("a list of names ends within a name")
+        if len(names) >= _MOST_NAMES:
+            raise RemoteProtocolError(f"a list has more than {_MOST_NAMES} names")
         names.append(from_bytes(data[start:at]))
     return names

@@ -20,6 +20,7 @@ JSON lacks, are kept.
 from __future__ import annotations
 
 import enum
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -277,16 +278,17 @@ class _TreeWriter:
         self._registry = registry
 
     def encode(self, value: object) -> Encoded:
-        attempt = 0
+        attempt = ""
         while True:
-            self._mark = "$" + str(attempt or "")
+            self._mark = "$" + attempt
             self._marks = 0
             self._parts: list[list[Any]] = []
             self._buffers: list[Buffer] = []
             text = self._write(value)
             if text.count(orjson.dumps(self._mark)) == self._marks:
                 break
-            attempt += 1
+            # Nobody can write a text that contains its own digest.
+            attempt = hashlib.blake2s(text, digest_size=12).hexdigest()
         head = orjson.dumps([self._mark, len(text), self._parts])
         return TREE, head, [text, *self._buffers], len(text) + sum(map(len, self._buffers))
 
@@ -305,6 +307,9 @@ class _TreeWriter:
             return self._marked("nan" if math.isnan(value) else "inf" if value > 0 else "-inf")
         if isinstance(value, numpy.generic) and not value.dtype.hasobject and value.dtype.kind in "biuf":
             return _guarded(value.item())
+        if isinstance(value, tuple):
+            # A named tuple: orjson writes plain ones only.
+            return _guarded(list(value))
         if isinstance(value, numpy.ndarray):
             return self._part(array_memory(value), array_head(value).decode())
         if isinstance(value, (bytes, bytearray, memoryview)):

@@ -166,8 +166,10 @@ class Admission:
                 caller.handshaking = False
                 self._selector.modify(caller.sock, selectors.EVENT_READ, caller)
             self._converse(caller)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except BlockingIOError:
             pass
+        except ssl.SSLWantReadError:
+            self._selector.modify(caller.sock, selectors.EVENT_READ, caller)
         except ssl.SSLWantWriteError:
             self._selector.modify(caller.sock, selectors.EVENT_WRITE, caller)
         except ssl.SSLError as error:

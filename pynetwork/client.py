@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from handshakes.connection import Phase
 from handshakes.errors import (
     Busy,
     Closed,
@@ -16,6 +17,7 @@ from handshakes.errors import (
     PynetworkError,
     RemoteFault,
     RemoteProtocolError,
+    ValueNotSupported,
     refusal,
 )
 from handshakes.messages import Bytes, Event, Fault, Items, Message, Result, Rights
@@ -44,12 +46,12 @@ def raise_fault(fault: Fault) -> None:
 class CallerOperation(Operation):
     """A running operation, on the caller's side. Leaving its ``with`` block before its end aborts it."""
 
-    def __init__(self, client: Client, verb: str, parameters: tuple[Any, ...]) -> None:
+    def __init__(self, client: Client, verb: str, parameters: tuple[Any, ...], timeout: float | None = None) -> None:
         self._link = client.link
         self._client = client
         self._value: Any = None
         self.ended = False
-        client.begin(verb, parameters)
+        client.begin(verb, parameters, timeout)
 
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message, or None when the operation has ended with its result.
@@ -67,6 +69,13 @@ class CallerOperation(Operation):
         try:
             event = self._link.next_event(timeout)
         except DeadlineExceeded:
+            raise
+        except ValueNotSupported:
+            # A value whose class is not registered here: the pair is as good as before.
+            if self._link.connection.phase is Phase.RUNNING:
+                self.abort()
+            else:
+                self._end()
             raise
         except BaseException as error:
             self._end()
@@ -97,11 +106,13 @@ class CallerOperation(Operation):
     def abort(self) -> None:
         """Tell the gateway to stop. The client may begin another operation at once."""
         if not self.ended:
-            self._end()
             try:
                 self._link.send(self._link.connection.abort())
             except PynetworkError as error:
                 self._client.lose(error)
+            finally:
+                # Not before: whoever waits for the turn would speak in between.
+                self._end()
 
     def _end(self) -> None:
         self.ended = True
@@ -128,6 +139,7 @@ class Client:
         self.timeout = timeout
         self._turn = threading.Lock()
         self._running = ""
+        self._owner = 0
         self._closed = False
         self._lost: BaseException | None = None
 
@@ -155,9 +167,15 @@ class Client:
 
     def open(self, verb: str, *parameters: Any) -> CallerOperation:
         """Begin an operation of any service; see `pynetwork.service`."""
-        return CallerOperation(self, verb, parameters)
+        return CallerOperation(self, verb, parameters, self.timeout)
 
-    def begin(self, verb: str, parameters: tuple[Any, ...], further: Callable[[], list[Bytes]] | None = None) -> None:
+    def begin(
+        self,
+        verb: str,
+        parameters: tuple[Any, ...],
+        timeout: float | None,
+        further: Callable[[], list[Bytes]] | None = None,
+    ) -> None:
         """Take the turn and send the opening; ``further`` gives what is to leave with it."""
         if not self._turn.acquire(blocking=False):
             raise Busy(f"this client still runs {self._running!r}; let it end, or take another client for {verb!r}")
@@ -165,18 +183,33 @@ class Client:
             if self._closed or self._lost is not None:
                 self._explain()
             self._running = verb
-            buffers = self.link.connection.open(verb, parameters)
+            self._owner = threading.get_ident()
+            connection = self.link.connection
+            if connection.leaving:
+                self._settle(timeout)
+            buffers = connection.open(verb, parameters)
             if further is not None:
                 buffers += further()
-            self.say(buffers)
-        except BaseException:
+            self.say(buffers, timeout)
+        except BaseException as error:
+            if self.link.connection.phase is Phase.RUNNING:
+                self.lose(error)
             self._turn.release()
             raise
 
-    def say(self, buffers: list[Bytes]) -> None:
+    def _settle(self, timeout: float | None) -> None:
+        try:
+            self.link.settle(timeout)
+        except DeadlineExceeded:
+            raise
+        except BaseException as error:
+            self.lose(error)
+            raise
+
+    def say(self, buffers: list[Bytes], timeout: float | None = None) -> None:
         """Send these buffers of the running operation."""
         try:
-            self.link.send(buffers)
+            self.link.send(buffers, timeout)
         except BaseException as error:
             # Some of the bytes may have left: nobody could tell where the next message begins.
             self.lose(error)
@@ -199,9 +232,11 @@ class Client:
 
     def request(self, verb: str, *parameters: Any, timeout: float | None = _DEFAULT) -> Any:
         """An operation without messages of its own: open it and wait for its result."""
-        operation = CallerOperation(self, verb, parameters)
+        if timeout is _DEFAULT:
+            timeout = self.timeout
+        operation = CallerOperation(self, verb, parameters, timeout)
         try:
-            return operation.result(self.timeout if timeout is _DEFAULT else timeout)
+            return operation.result(timeout)
         except DeadlineExceeded as error:
             operation.abort()
             raise DeadlineExceeded(f"{verb!r} was not answered by {self.peer} in time") from error
@@ -291,9 +326,13 @@ class Client:
             return
         self._closed = True
         if self._lost is None:
-            self._leave()
-            # Closing alone would not wake another thread that waits for an answer.
+            # Another thread may be waiting in the stream, which TLS allows to one at a time only.
+            mine = self._turn.acquire(blocking=False)
+            if mine or self._owner == threading.get_ident():
+                self._leave()
             self.link.stream.shutdown()
+            if not mine and self._owner != threading.get_ident():
+                self._turn.acquire(timeout=1.0)
         self.link.stream.close()
 
     def _leave(self) -> None:
@@ -302,7 +341,7 @@ class Client:
             self.link.stream.send(self.link.connection.goodbye(), 0.5)
             patience = Deadline(1.0)
             spill = memoryview(bytearray(65536))
-            while self.link.stream.receive_into(spill, patience.remaining()):
+            while not patience.passed and self.link.stream.receive_into(spill, patience.remaining()):
                 pass
         except PynetworkError:
             # It is gone or busy; closing the socket is then all there is to do.
@@ -365,7 +404,9 @@ class _StreamOperation(CallerOperation):
         self._client = client
         self._value = None
         self.ended = False
-        client.begin("stream", parameters, lambda: self._link.connection.credit(CREDIT_ITEMS, CREDIT_SIZE))
+        client.begin(
+            "stream", parameters, client.timeout, lambda: self._link.connection.credit(CREDIT_ITEMS, CREDIT_SIZE)
+        )
 
     def grant(self, items: int, size: int) -> None:
         """Allow the gateway so much more."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from handshakes.auth import NONCE_SIZE, derive_key
 from handshakes.connection import LIMIT, Connection, Role
-from handshakes.errors import PoolFull, RemoteProtocolError
+from handshakes.errors import ConfigurationError, PoolFull, RemoteProtocolError
 from handshakes.messages import Registry, Welcome
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
@@ -50,6 +50,10 @@ class Controller:
         limit: int = LIMIT,
         registry: Registry = default_registry,
     ) -> None:
+        if not 0 < port <= 65535:
+            raise ConfigurationError(f"{port} is no port: ports are 1 to 65535")
+        if tls is not None and not isinstance(tls, (TLS, ssl.SSLContext)):
+            raise ConfigurationError(f"tls={tls!r} must be a TLS(ca=) or TLS(fingerprint=), or an ssl.SSLContext")
         self.host = host
         self.port = port
         self.download_dir = Path(download_dir)

@@ -151,6 +151,7 @@ def _list_all(client: Client, share: str) -> Iterator[Page]:
 def _list_named(client: Client, share: str, names: Sequence[str]) -> Iterator[Page]:
     """The entries of these names, asked for in groups, some of them ahead of the answers."""
     groups = [names[at : at + _NAMES] for at in range(0, len(names), _NAMES)]
+    asked = set(names)
     with client.open("files.list", share, True) as operation:
         for number in range(len(groups) + PAGE_WINDOW):
             if number < len(groups):
@@ -159,7 +160,10 @@ def _list_named(client: Client, share: str, names: Sequence[str]) -> Iterator[Pa
                 message = operation.receive()
                 if message is None:
                     raise RemoteProtocolError("the gateway did not look up all names")
-                yield _page(message)
+                page = _page(message)
+                if page.folders or any(entry.path not in asked for entry in page.files):
+                    raise RemoteProtocolError("the gateway lists what was not asked for")
+                yield page
         operation.send(Code.FINISH)
         operation.result()
 
@@ -190,25 +194,32 @@ class DownloadLane(JobLane):
             self.operation.send(Code.PACK, b"", work.table)
             return
         try:
-            self._prepare(work)
+            entry = self._prepare(work)
         except (UnsafePath, OSError) as error:
             self._give_up(work, reason_for(error))
             return
+        if entry is None:
+            return
         file = work.file
         if isinstance(work, Seal):
-            head = Want(file.entry, file.chunk).encode()
+            head = Want(entry, file.chunk).encode()
             self.expect(work, 0, len(head))
             self.operation.send(Code.SEAL, head)
         else:
-            head = Want(file.entry, file.chunk, work.first, work.count).encode()
+            head = Want(entry, file.chunk, work.first, work.count).encode()
             self.expect(work, work.count * file.chunk, len(head))
             self.operation.send(Code.RUN, head)
 
-    def _prepare(self, work: Run | Seal) -> None:
-        """Make the partial file, if this is the first that is heard of the file."""
+    def _prepare(self, work: Run | Seal) -> Entry | None:
+        """Make the partial file, if this is the first that is heard of the file. Answers with what the file is, None
+        when nobody waits for this work any more.
+        """
         with self.job.changed:
-            if work.file.handle is None and not work.void:
+            if work.void:
+                return None
+            if work.file.handle is None:
                 self.job.keep(work.file, PartialFile(self._folder, work.file.entry))
+            return work.file.entry
 
     # Being answered
 

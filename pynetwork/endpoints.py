@@ -38,6 +38,11 @@ class TLS:
     ca: str | PathLike[str] | None = None
     fingerprint: str | None = None
 
+    def __post_init__(self) -> None:
+        digits = _digits(self.fingerprint or "0" * 64)
+        if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+            raise ConfigurationError(f"fingerprint={self.fingerprint!r} is no SHA-256 in hex: that has 64 digits")
+
     def server_context(self) -> ssl.SSLContext:
         """For a gateway. Raises `ConfigurationError` for missing or unreadable files."""
         if self.certificate is None:
@@ -70,7 +75,7 @@ class TLS:
         """Raises `AuthenticationFailed` when a pinned fingerprint is not that of the DER ``certificate``."""
         if self.fingerprint is None:
             return
-        wanted = self.fingerprint.lower().replace(":", "").removeprefix("sha256")
+        wanted = _digits(self.fingerprint)
         shown = hashlib.sha256(certificate).hexdigest()
         if shown != wanted:
             raise AuthenticationFailed(f"the gateway's certificate has the fingerprint {shown}, pinned is {wanted}")
@@ -85,6 +90,10 @@ class TLS:
             raise ConfigurationError(f"tls= can't be used: {error} ({self})") from error
 
 
+def _digits(fingerprint: str) -> str:
+    return fingerprint.lower().replace(":", "").removeprefix("sha256")
+
+
 def connect(
     host: str, port: int, *, timeout: float | None = None, tls: ssl.SSLContext | TLS | None = None
 ) -> TcpStream:
@@ -95,16 +104,19 @@ def connect(
     place = f"{host}:{port}"
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConnectionLost(f"{host!r} is no known host: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConnectionLost(f"{host!r} is no known host: {reason}; a port is given by itself") from error
     failure: OSError | None = None
     for family, kind, protocol, _, address in addresses:
-        sock = socket.socket(family, kind, protocol)
+        sock = None
         try:
+            sock = socket.socket(family, kind, protocol)
             sock.settimeout(deadline.remaining())
             sock.connect(address)
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             failure = error
             continue
         return TcpStream(sock, place) if tls is None else _secure(sock, host, place, tls, deadline)

@@ -73,6 +73,10 @@ class Gateway:
     ) -> None:
         if max_poolsize < 1:
             raise ConfigurationError(f"max_poolsize={max_poolsize} would serve nobody; it must be at least 1")
+        if not 0 <= port <= 65535:
+            raise ConfigurationError(f"{port} is no port: ports are 1 to 65535, or 0 for any that is free")
+        if tls is not None and not isinstance(tls, (TLS, ssl.SSLContext)):
+            raise ConfigurationError(f"tls={tls!r} must be a TLS(certificate=, private_key=) or an ssl.SSLContext")
         self.name = name or socket.gethostname()
         self.max_poolsize = max_poolsize
         self.download_dir = Path(download_dir)
@@ -265,6 +269,8 @@ def _derived(key: Keys | None, rights: Rights) -> dict[bytes, Rights]:
         return {}
     if isinstance(key, (str, bytes)):
         return {derive_key(key): rights}
+    if not isinstance(key, Mapping):
+        raise ConfigurationError("key= is text, bytes, or a mapping of keys to the rights that each grants")
     if not key:
         raise ConfigurationError("key={} names no key: nobody could connect; leave it out, or name one")
     return {derive_key(each): Rights.of(granted) for each, granted in key.items()}

@@ -159,7 +159,10 @@ class Handler:
         if isinstance(error, SubroutineFailed) and error.__cause__ is not None:
             error = error.__cause__
         name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-        return fault(0, name, _text(error), _trace(error))
+        text, trace = _text(error), _trace(error)
+        logger.warning("%s: %s failed with %s: %s", self.link.peer, self.running, name, text)
+        logger.debug("%s", trace)
+        return fault(0, name, text, trace)
 
 
 def _text(error: BaseException) -> str:

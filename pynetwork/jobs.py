@@ -32,6 +32,7 @@ Progress = Callable[[int, int, int, int], object]
 
 DAMAGED = "it arrived damaged several times"
 _CHANGED = "it changed while it was read"
+_TOO_LARGE = "it is too large to be moved"
 
 _REFRESH = 0.05
 _IDLE_LOOK = 0.05
@@ -148,7 +149,12 @@ class Job(ABC):
             self.plan.add_pack(Pack(table, len(group), sum(entry.size for entry in group), origin, tries))
         large = [entry for entry in entries if entry.size > min(self.chunk_size, PACK_SIZE)]
         for entry in sorted(large, key=lambda entry: -entry.size):
-            self.plan.add_file(LargeFile(entry, chunk_size_for(entry.size, self.chunk_size), origin))
+            try:
+                file = LargeFile(entry, chunk_size_for(entry.size, self.chunk_size), origin)
+            except RemoteProtocolError:
+                self.skip(entry.path, _TOO_LARGE)
+            else:
+                self.plan.add_file(file)
 
     # Running
 

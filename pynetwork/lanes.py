@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from handshakes.errors import Closed, ConfigurationError, ConnectionLost, PynetworkError
+from handshakes.errors import Closed, ConfigurationError, ConnectionLost, PoolFull, PynetworkError
 from pynetwork.client import Client
 from pynetwork.transport import backoff
 
@@ -90,6 +90,11 @@ class Lanes:
         if failures:
             for dial in dials:
                 dial.give_up()
+            if isinstance(failures[0], PoolFull) and count > 1:
+                raise PoolFull(
+                    f"{count} connections were asked for, and only {count - len(failures)} found a free handler; ask "
+                    "for fewer lanes, wait for others to leave, or raise max_poolsize on the gateway"
+                ) from failures[0]
             raise failures[0]
         return [dial.client for dial in dials if dial.client is not None]
 

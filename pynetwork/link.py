@@ -64,6 +64,8 @@ class Link:
                 self.stream.send(words)
             if timeout is not None:
                 deadline = deadline or Deadline(timeout)
+                if deadline.passed:
+                    raise DeadlineExceeded(f"{self.peer} sent much, but not what was waited for, in time")
                 wait = deadline.remaining()
 
     def _receive_rest(self, timeout: float | None) -> int:
@@ -75,6 +77,20 @@ class Link:
             if not stalling:
                 raise
             raise ConnectionLost(f"{self.peer} stopped in the middle of a message for {STALL_TIMEOUT:g} s") from error
+
+    def settle(self, timeout: float | None) -> None:
+        """Read until nothing more can arrive of operations that were left; raises as ``next_event``.
+
+        Whoever sent much instead could wait for a peer that itself waits to be read.
+        """
+        connection, deadline = self.connection, Deadline(timeout)
+        while connection.next_event() is None and connection.leaving:
+            if deadline.passed:
+                raise DeadlineExceeded(f"{self.peer} has not ended the operation that was left before")
+            count = self.stream.receive_into(connection.buffer(), deadline.remaining())
+            if count == 0:
+                raise ConnectionLost(f"{self.peer} ended the connection") from ConnectionResetError("end of stream")
+            connection.received(count)
 
     def poll_event(self) -> Event | None:
         """An event if there is one without waiting, else None. Raises as ``next_event``."""

@@ -23,7 +23,14 @@ from typing import Any
 
 import numpy
 
-from handshakes.errors import ConnectionLost, OperationAborted, PynetworkError, ValueNotSupported, ValueTooLarge
+from handshakes.errors import (
+    ConnectionLost,
+    OperationAborted,
+    PynetworkError,
+    RemoteProtocolError,
+    ValueNotSupported,
+    ValueTooLarge,
+)
 from handshakes.messages import Abort, Bytes, Credit, Event, Goodbye
 from handshakes.values import ARRAY, JSON, RAW, TREE, encode
 from pynetwork.link import Link
@@ -71,9 +78,9 @@ class Outlet:
         try:
             try:
                 count = self._gather(source)
-            except (ConnectionLost, OperationAborted):
-                raise
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, PynetworkError) and not isinstance(error, (ValueNotSupported, ValueTooLarge)):
+                    raise  # the pair is done for, or the caller has left
                 # The items before it arrive before the error does.
                 self._flush()
                 raise
@@ -207,7 +214,8 @@ class Outlet:
             raise OperationAborted("the caller left the stream")
         if type(event) is Goodbye:
             raise ConnectionLost("the caller said goodbye in the middle of a stream")
-        assert type(event) is Credit, event
+        if type(event) is not Credit:
+            raise RemoteProtocolError(f"{type(event).__name__} is no part of a stream")
 
     # The second thread of a fast stream
 
@@ -226,12 +234,13 @@ class Outlet:
             self._armed.wait()
             self._ended.wait(_LINGER)
             pending = len(self._pending)
-            if pending and self._sends == sends_seen:
+            if self._sends == sends_seen:
                 if pending == pending_seen:
                     # The generator stands still. Slow first, then send: what was appended while "fast" was still seen
                     # is sent here, what comes later is sent by the producer itself.
                     self._room = 0
-                self._send_from_ticker()
+                if self._pending:
+                    self._send_from_ticker()
             sends_seen, pending_seen = self._sends, len(self._pending)
             if not self._room and not self._pending:
                 self._rest()

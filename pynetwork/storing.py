@@ -1,8 +1,8 @@
 """Uploads as the gateway stores them: what has arrived of each large file, shared by the lanes that bring it.
 
 A transfer is known by the token that its caller drew. Its state is dropped, with its partial files, when its
-last lane has ended well, when none came back within a grace period after the last was lost, or when another
-transfer wants a target that only a lost one still holds.
+last lane has ended well, when none came back within a grace period after the last was lost, when so many
+others were lost after it, or when another transfer wants a target that only a lost one still holds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from handshakes.chunks import Assembly
 from handshakes.errors import BadRequest, Closed, RemoteProtocolError, UnsafePath
-from handshakes.manifest import Entry, Skipped, chunk_count, decode_page, digest, hole_digest
+from handshakes.manifest import CHUNK_SIZE, Entry, Skipped, chunk_count, decode_page, digest, hole_digest
 from handshakes.messages import Bytes, Message
 from handshakes.paths import check_path
 from handshakes.transfer import Code, PutHead, Receipt, Row, Status, decode_rows, reason_text
@@ -26,8 +26,11 @@ __all__ = ["StoringLane", "Uploads"]
 _TOKEN_LIMIT = 64
 _MOST_FILES = 256
 _MOST_CHUNKS = 1 << 23
+_MOST_SMALL_CHUNKS = 1 << 16
+_MOST_ORPHANS = 16
 _FINE = Receipt(Status.OK)
 _TORN = Receipt(Status.DAMAGED, "its digest is wrong")
+_TOO_SMALL = Receipt(Status.FAILED, "its chunks are too small for so large a file")
 
 
 class _Incoming:
@@ -69,14 +72,6 @@ class _Transfer:
         self.lanes = 0
         self.lock = threading.Lock()
         self.files: dict[str, _Incoming] = {}
-
-    def check_room(self, chunks: int) -> None:
-        """Raise `RemoteProtocolError` when another file of so many chunks would be more than anybody needs at
-        once.
-        """
-        files = [incoming for incoming in self.files.values() if incoming.open]
-        if len(files) >= _MOST_FILES or sum(file.assembly.count for file in files) + chunks > _MOST_CHUNKS:
-            raise RemoteProtocolError(f"{len(files)} large files are open already, with too many chunks for another")
 
     def drop(self) -> None:
         """Remove every partial file."""
@@ -134,6 +129,33 @@ class Uploads:
                     skipped.append(Skipped(path, reason_for(error)))
         return skipped
 
+    def check_room(self, chunks: int) -> None:
+        """Raise `RemoteProtocolError` when another file of so many chunks would be more than anybody needs at
+        once. What lost transfers hold is given up first.
+        """
+        while True:
+            with self._lock:
+                transfers = list(self._transfers.values())
+            files = [incoming for transfer in transfers for incoming in list(transfer.files.values()) if incoming.open]
+            if len(files) < _MOST_FILES and sum(file.assembly.count for file in files) + chunks <= _MOST_CHUNKS:
+                return
+            if not self._give_up_orphans(0, 1):
+                raise RemoteProtocolError(
+                    f"{len(files)} large files are open already, with too many chunks for another"
+                )
+
+    def _give_up_orphans(self, keep: int, most: int) -> bool:
+        """Give up to ``most`` lost transfers up, the oldest first, so that ``keep`` stay. False when none had to go."""
+        gone: list[tuple[threading.Timer, _Transfer]] = []
+        with self._lock:
+            while len(self._timers) > keep and len(gone) < most:
+                token = next(iter(self._timers))
+                gone.append((self._timers.pop(token), self._transfers.pop(token)))
+        for timer, transfer in gone:
+            timer.cancel()
+            transfer.drop()
+        return bool(gone)
+
     @contextmanager
     def join(self, dirname: str, token: str, durable: bool) -> Iterator[StoringLane]:
         """One lane of the transfer ``token``. Raises `BadRequest` for a folder that can't be, `Closed` when
@@ -169,13 +191,27 @@ class Uploads:
             if transfer.lanes:
                 return
             if keep and not self._closed and any(incoming.open for incoming in transfer.files.values()):
-                timer = self._timers[token] = threading.Timer(self._grace, self._expire, (token, transfer))
-                timer.name = "orphaned upload"
-                timer.daemon = True
-                timer.start()
-                return
-            self._transfers.pop(token, None)
-        transfer.drop()
+                keep = self._start_timer(token, transfer)
+            else:
+                keep = False
+            if not keep:
+                self._transfers.pop(token, None)
+        if keep:
+            self._give_up_orphans(_MOST_ORPHANS, 1)
+        else:
+            transfer.drop()
+
+    def _start_timer(self, token: str, transfer: _Transfer) -> bool:
+        """Let a lost transfer end after the grace period; False when there can't be another thread."""
+        timer = threading.Timer(self._grace, self._expire, (token, transfer))
+        timer.name = "orphaned upload"
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            return False
+        self._timers[token] = timer
+        return True
 
     def _expire(self, token: str, transfer: _Transfer) -> None:
         with self._lock:
@@ -236,6 +272,8 @@ class StoringLane:
         if message.code not in (Code.CHUNK, Code.SEAL, Code.DROP):
             raise RemoteProtocolError(f"message {message.code} is no part of storing files")
         head = PutHead.decode(message.head)
+        if head.chunk < CHUNK_SIZE and chunk_count(head.entry.size, head.chunk) > _MOST_SMALL_CHUNKS:
+            return [_TOO_SMALL]
         path = self._transfer.prefix + head.entry.path
         try:
             self._folder.split(path)
@@ -325,7 +363,7 @@ class StoringLane:
             if incoming is not None:
                 incoming.partial.discard()
             else:
-                self._transfer.check_room(chunk_count(head.entry.size, head.chunk))
+                self._uploads.check_room(chunk_count(head.entry.size, head.chunk))
             incoming = _Incoming(head, self._begin(path, head.entry))
             self._transfer.files[path] = incoming
             return incoming

@@ -185,6 +185,8 @@ class _MapJob(_Job):
                 yield result
             if self._failure is not None:
                 raise self._failure
+            if self._returned or self._errors:
+                raise ConnectionLost("no lane was left for the items that remain")
         except KeyboardInterrupt:
             patience = 0.0
             raise
@@ -217,9 +219,9 @@ class _MapJob(_Job):
         while True:
             with self._changed:
                 self._changed.wait_for(self._may_take)
-                if self._stopping.is_set() or self._errors:
+                if self._stopping.is_set():
                     return None
-                if not self._returned and self._exhausted:
+                if not self._returned and (self._errors or self._exhausted):
                     return None
                 self._in_flight += 1
                 if self._returned:
@@ -245,9 +247,10 @@ class _MapJob(_Job):
         return task
 
     def _may_take(self) -> bool:
-        if self._stopping.is_set() or self._errors or self._returned:
+        if self._stopping.is_set() or self._returned:
             return True
-        if self._exhausted:
+        if self._errors or self._exhausted:
+            # Not yet: what runs elsewhere may be given back by a lane that is lost.
             return self._in_flight == 0
         return self._taken - self._next < _AHEAD * self._lanes.count
 
@@ -296,6 +299,10 @@ class _StreamJob(_Job):
             self._thread.join()
             if self._failure is not None:
                 raise self._failure
+            if self.report.lost:
+                raise ConnectionLost(
+                    f"{self.report.lost} of {self._lanes.count} lanes were lost, and their items with them"
+                )
         finally:
             self._end(_PATIENCE)
 

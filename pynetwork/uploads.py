@@ -51,7 +51,10 @@ class Upload(Job):
 
     def prepare(self, client: Client) -> None:
         """Find the files and see that no two would have one name."""
-        folds = bool(client.request("files.target", self.dirname)["folds_case"])
+        target = client.request("files.target", self.dirname)
+        if not isinstance(target, dict) or not isinstance(target.get("folds_case"), bool):
+            raise RemoteProtocolError("the gateway does not tell what its folder for uploads is like")
+        folds = target["folds_case"]
         skipped: list[Skipped] = []
         chosen: list[tuple[str, list[Entry]]] = []
         folders: list[Entry] = []
@@ -76,7 +79,10 @@ class Upload(Job):
             chosen.append((origin, fresh))
         for at in range(0, len(folders), PACK_FILES):
             page = b"".join(map(encode_folder, folders[at : at + PACK_FILES]))
-            skipped += decode_page(client.request("files.folders", self.dirname, page)).skipped
+            answer = client.request("files.folders", self.dirname, page)
+            if not isinstance(answer, bytes):
+                raise RemoteProtocolError("the gateway does not tell which folders it can't make")
+            skipped += decode_page(answer).skipped
         self.skipped += skipped
         for origin, entries in chosen:
             self.add(entries, origin)

@@ -73,6 +73,12 @@ def test_an_entry_that_makes_no_sense_is_refused(kind: int, mode: int, size: int
         decode_page(struct.pack("<BHHqqI", kind, mode, 1, size, 0, 0) + b"x")
 
 
+@pytest.mark.parametrize("body", [1 << 40, "text", [1], None])
+def test_a_page_that_is_no_bytes_is_refused(body: object) -> None:
+    with pytest.raises(RemoteProtocolError, match="no bytes"):
+        decode_page(body)  # type: ignore[arg-type]
+
+
 def test_the_wire_form_of_an_entry_is_this() -> None:
     assert encode_file(Entry("é", 258, -1, 0o100640, 0xABCDEF)).hex(" ") == (
         "00 a0 01 02 00 02 01 00 00 00 00 00 00 ff ff ff ff ff ff ff ff ef cd ab 00 c3 a9"

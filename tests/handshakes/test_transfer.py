@@ -209,6 +209,11 @@ def test_names_cut_anywhere_within_one_are_refused() -> None:
     assert decode_names(body[:5]) == ["one"]
 
 
+def test_too_many_names_at_once_are_refused() -> None:
+    assert len(decode_names(bytes(2 * 1024))) == 1024
+    expect_refusal(decode_names, bytes(2 * 1025), words="more than 1024 names")
+
+
 def test_reasons_are_text_whatever_comes() -> None:
     assert reason_text(b"permission denied") == "permission denied"
     assert reason_text(memoryview(b"\xff" * 1000)) == "\N{REPLACEMENT CHARACTER}" * REASON_LIMIT

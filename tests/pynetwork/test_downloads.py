@@ -414,7 +414,6 @@ HEAD = ChunkHead(Status.OK, 0, b"d" * 16, LARGE, STAMP, 0o644)
     [
         (Code.CHUNK, b""),
         (Code.PAGE, b"torn"),
-        (Code.PAGE, encode_file(ENTRY._replace(size=1 << 62))),
         *[
             (Code.PAGE, encode_file(ENTRY._replace(path=path)))
             for path in ("../up", "/etc/passwd", "a/../../b", "a\\b", "C:x", "nul", "x\0y", ".x.partial", "a//b")
@@ -443,6 +442,21 @@ def test_names_that_are_not_all_looked_up_end_the_job(here: Site) -> None:
     lying(here, "files.list", lambda _: None)
     with pytest.raises(RemoteProtocolError, match="did not look up"):
         here.download(files=["a"])
+
+
+@pytest.mark.parametrize("body", [encode_file(ENTRY), sharing.encode_folder(ENTRY._replace(path="asked"))])
+def test_what_was_not_asked_for_ends_the_job(here: Site, body: bytes) -> None:
+    def answer(operation: ServedOperation) -> None:
+        operation.receive()
+        operation.send(Code.PAGE, b"", body)
+        operation.receive()
+
+    write(here.share / "file", b"x")
+    write(here.target / "file", b"mine")
+    lying(here, "files.list", answer)
+    with pytest.raises(RemoteProtocolError, match="not asked for"):
+        here.download(files=["asked"])
+    assert tree(here.target) == {"file": (b"mine", 0o644, STAMP)}
 
 
 OTHER = encode_file(ENTRY._replace(path="other"))
@@ -532,3 +546,20 @@ def test_news_of_a_file_that_is_settled_or_begun_again_are_old(here: Site, monke
     report = here.download()
     assert tree(here.target) == tree(here.share)
     assert (report.files, report.skipped) == (1, [])
+
+
+def test_a_run_of_a_file_that_shrank_just_now_is_not_asked_for(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another lane begins the file again between the taking of a run and the asking for it."""
+    path = write(here.share / "a", os.urandom(LARGE))
+
+    def shrink(ask: Callable[..., Any], lane: downloads.DownloadLane, work: downloads.Run) -> Any:
+        os.truncate(path, 1)
+        os.utime(path, ns=(STAMP, STAMP))
+        with lane.job.changed:
+            lane.job.begin_again(work, work.file.entry._replace(size=1))
+        return ask(lane, work)
+
+    monkeypatch.setattr(downloads.DownloadLane, "ask", once(shrink, downloads.DownloadLane.ask, at=2))
+    report = here.download()
+    assert tree(here.target) == tree(here.share)
+    assert (report.files, report.bytes, report.skipped) == (1, 1, [])

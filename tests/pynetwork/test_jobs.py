@@ -81,6 +81,13 @@ def test_enormous_files_have_larger_chunks() -> None:
     assert work.file.chunk > CHUNK_SIZE
 
 
+def test_a_file_that_can_not_be_cut_into_chunks_is_skipped() -> None:
+    job = idle()
+    job.add([entry(1 << 45, "most"), entry((1 << 45) + 1, "more"), entry(1)])
+    assert job.skipped == [Skipped("more", "it is too large to be moved")]
+    assert job.plan.files_total == 2
+
+
 STEADY, GROWN, OTHER = entry(10), entry(15), entry(10)._replace(identity=8)
 
 

@@ -404,6 +404,45 @@ def test_a_lane_that_is_running_when_all_is_closed_keeps_nothing(uploads: Upload
     assert files(uploads) == {}
 
 
+def test_so_many_lost_transfers_are_kept(uploads: Uploads) -> None:
+    for number in range(20):
+        with contextlib.suppress(ConnectionLost), uploads.join("", f"t{number}", False) as lane:
+            lane.keep(put(0, entry=ENTRY._replace(path=f"{number}")))
+            raise ConnectionLost("lost")
+    assert set(files(uploads)) == {partial_name(str(number)) for number in range(4, 20)}
+    assert len(uploads._transfers) == len(uploads._timers) == 16
+
+
+def test_what_is_open_is_counted_over_all_transfers(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storing, "_MOST_FILES", 2)
+    lose(uploads, put(0, entry=ENTRY._replace(path="lost")))
+    with uploads.join("", "one", False) as one, uploads.join("", "two", False) as two:
+        one.keep(put(0, entry=ENTRY._replace(path="a")))
+        assert two.keep(put(0, entry=ENTRY._replace(path="b"))) == FINE
+        assert set(files(uploads)) == {partial_name("a"), partial_name("b")}
+        with pytest.raises(RemoteProtocolError, match="2 large files"):
+            two.keep(put(0, entry=ENTRY._replace(path="c")))
+
+
+def test_a_large_file_in_tiny_chunks_is_refused(uploads: Uploads) -> None:
+    with uploads.join("", "t", False) as lane:
+        assert lane.keep(put(0, entry=ENTRY._replace(size=CHUNK << 16), data=b"x" * CHUNK)) == FINE
+        (receipt,) = lane.keep(put(0, entry=ENTRY._replace(path="b", size=(CHUNK << 16) + 1), data=b"x" * CHUNK))
+        assert (receipt.status, "too small" in receipt.reason) == (Status.FAILED, True)
+        assert len(files(uploads)) == 1
+
+
+def test_without_another_thread_nothing_is_kept(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", fail)
+    lose(uploads, put(0))
+    assert files(uploads) == {}
+    assert uploads._transfers == uploads._timers == {}
+    uploads.close()
+
+
 def test_a_timer_that_comes_too_late_does_nothing(uploads: Uploads) -> None:
     lose(uploads, put(0))
     transfer = uploads._transfers["t"]

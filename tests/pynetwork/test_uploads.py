@@ -426,6 +426,23 @@ def test_a_receipt_that_must_not_be_ends_the_job(here: Site, size: int, code: in
         here.upload(here.share)
 
 
+@pytest.mark.parametrize(
+    ("verb", "value"),
+    [
+        ("files.target", 1),
+        ("files.target", {}),
+        ("files.target", {"folds_case": 0}),
+        ("files.folders", 1 << 40),
+        ("files.folders", ""),
+    ],
+)
+def test_an_answer_of_another_type_ends_the_job(here: Site, verb: str, value: object) -> None:
+    (here.share / "empty").mkdir()
+    here.gateway._verbs[verb] = Verb(lambda *_: value)
+    with pytest.raises(RemoteProtocolError, match="does not tell"):
+        here.upload(here.share)
+
+
 def test_a_file_that_is_always_lost_is_skipped(here: Site) -> None:
     write(here.share / "large", b"x" * LARGE)
     write(here.share / "small", b"x")

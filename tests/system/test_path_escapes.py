@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -274,12 +275,16 @@ class Swapping:
 
     def _run(self) -> None:
         while not self._ended.is_set():
+            # A transfer may make the folder anew in the moment when nothing has its name, and fill it.
             with suppress(OSError):
                 os.rename(self._folder, self._aside)
+            with suppress(FileExistsError):
                 os.symlink(self._elsewhere, self._folder)
-                os.unlink(self._folder)
-                os.rename(self._aside, self._folder)
                 self.rounds += 1
+                os.unlink(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(OSError):
+                os.rename(self._aside, self._folder)
 
 
 def test_a_download_follows_no_link_that_is_put_in_its_way(ground: Ground) -> None:

@@ -298,6 +298,12 @@ class Connection:
         self._enter(Phase.RUNNING)
         return frame
 
+    def withdraw(self) -> None:
+        """Take back an opening of which nothing was sent."""
+        self._expect(Phase.RUNNING, Role.CLIENT)
+        self.operation = (self.operation - 1) & 0xFFFF
+        self._enter(Phase.IDLE)
+
     def credit(self, items: int, size: int) -> list[Bytes]:
         """Allow the gateway so many further items, and bytes of them."""
         self._expect(Phase.RUNNING, Role.CLIENT)

@@ -31,6 +31,9 @@ CREDIT_ITEMS = 65536
 CREDIT_SIZE = 2 * 1024 * 1024
 """Bytes of them (one item may exceed it)."""
 
+_SURELY_TAKEN = 64 * 1024
+"""Bytes that the system takes over even from a peer that does not read."""
+
 _DEFAULT: Any = object()
 
 
@@ -184,10 +187,9 @@ class Client:
                 self._explain()
             self._running = verb
             self._owner = threading.get_ident()
-            connection = self.link.connection
-            if connection.leaving:
+            buffers = self.link.connection.open(verb, parameters)
+            if self.link.connection.leaving and sum(map(len, buffers)) > _SURELY_TAKEN:
                 self._settle(timeout)
-            buffers = connection.open(verb, parameters)
             if further is not None:
                 buffers += further()
             self.say(buffers, timeout)
@@ -201,9 +203,7 @@ class Client:
         try:
             self.link.settle(timeout)
         except DeadlineExceeded:
-            raise
-        except BaseException as error:
-            self.lose(error)
+            self.link.connection.withdraw()
             raise
 
     def say(self, buffers: list[Bytes], timeout: float | None = None) -> None:
@@ -332,7 +332,9 @@ class Client:
                 self._leave()
             self.link.stream.shutdown()
             if not mine and self._owner != threading.get_ident():
-                self._turn.acquire(timeout=1.0)
+                mine = self._turn.acquire(timeout=1.0)
+            if mine:
+                self._turn.release()
         self.link.stream.close()
 
     def _leave(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -58,10 +59,11 @@ class Download(Job):
         self.overwrite = overwrite
         self._pattern = pattern
         self._files = files
+        self._modes: dict[tuple[str, ...], int] = {}
 
     def open_lane(self, client: Client) -> DownloadLane:
         """A lane with a folder of its own."""
-        folder = Folder(self.to, create=True)
+        folder = self._open_target()
         try:
             return DownloadLane(self, client.open("files.fetch", self.share), folder)
         except BaseException:
@@ -77,6 +79,8 @@ class Download(Job):
         for page in pages:
             for entry in page.files:
                 _check(entry.path)
+            with contextlib.suppress(UnsafePath):
+                self._modes.update((check_path(entry.path), entry.mode) for entry in page.folders)
             chosen = page.files
             if self._pattern is not None:
                 matches = self._pattern.fullmatch
@@ -86,12 +90,17 @@ class Download(Job):
                 folders += page.folders
                 skipped += page.skipped
             wanted += chosen
-        with Folder(self.to, create=True) as folder:
+        with self._open_target() as folder:
             wanted = list(self._without_clashes(folder, wanted, skipped))
             for entry in folders:
                 _make_folder(folder, entry.path, skipped)
         self.skipped += skipped
         self.add(wanted)
+
+    def _open_target(self) -> Folder:
+        folder = Folder(self.to, create=True)
+        folder.modes = self._modes
+        return folder
 
     def _without_clashes(self, folder: Folder, entries: list[Entry], skipped: list[Skipped]) -> Iterator[Entry]:
         """Those that may be written: none twice, none that exists if it is to be kept."""

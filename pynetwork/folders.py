@@ -18,7 +18,7 @@ import stat
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from handshakes.errors import UnsafePath
@@ -121,7 +121,7 @@ class Directory(ABC):
         """The directory ``name`` in it."""
 
     @abstractmethod
-    def make(self, name: str) -> None:
+    def make(self, name: str, mode: int = 0o777) -> None:
         """Make the directory ``name``."""
 
     @abstractmethod
@@ -171,8 +171,8 @@ class HandleDirectory(Directory):
     def enter(self, name: str) -> Directory:
         return HandleDirectory(os.open(name, _DIRECTORY, dir_fd=self._handle))
 
-    def make(self, name: str) -> None:
-        os.mkdir(name, dir_fd=self._handle)
+    def make(self, name: str, mode: int = 0o777) -> None:
+        os.mkdir(name, mode, dir_fd=self._handle)
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         return os.open(name, flags, mode, dir_fd=self._handle)
@@ -226,8 +226,8 @@ class PlainDirectory(Directory):
         self.status(name)
         return PlainDirectory(os.path.join(self._path, name))
 
-    def make(self, name: str) -> None:
-        os.mkdir(self._within(name))
+    def make(self, name: str, mode: int = 0o777) -> None:
+        os.mkdir(self._within(name), mode)
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         path = self._within(name)
@@ -262,7 +262,8 @@ class PlainDirectory(Directory):
 class Folder:
     """The folder at ``path`` (made, with ``create``) and everything below it, for one thread.
 
-    ``path`` itself is its owner's choice: there, links are followed. At most ``kept`` directories are held
+    ``path`` itself is its owner's choice: there, links are followed. Directories on the way to what is written are made
+    with the permission bits in ``modes``, as far as the umask lets them. At most ``kept`` directories are held
     open. Raises `OSError` when it can't be opened.
     """
 
@@ -279,6 +280,7 @@ class Folder:
         self.path = Path(where)
         if create:
             Path(where).mkdir(parents=True, exist_ok=True)
+        self.modes: Mapping[tuple[str, ...], int] = {}
         self._windows = windows
         self._kept = max(2, kept)
         if handles:
@@ -322,7 +324,8 @@ class Folder:
                 if not create:
                     raise
                 with contextlib.suppress(FileExistsError):
-                    directory.make(name)
+                    # What is made here has to be written to.
+                    directory.make(name, self.modes.get(components[: depth + 1], 0o777) | 0o700)
                 below = directory.enter(name)
             depth += 1
             directory = self._open[components[:depth]] = below

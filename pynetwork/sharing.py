@@ -122,7 +122,7 @@ class FileService:
 
     def _make_folders(self, _operation: ServedOperation, dirname: str, page: bytes) -> bytes:
         """Make these folders, a page of them; answers with a page of those that can't be made."""
-        skipped = self._uploads.make_folders(dirname, [entry.path for entry in decode_page(page).folders])
+        skipped = self._uploads.make_folders(dirname, decode_page(page).folders)
         return b"".join(map(encode_skipped, skipped))
 
     def _store(self, operation: ServedOperation, dirname: str, token: str, durable: bool) -> None:

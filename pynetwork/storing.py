@@ -117,16 +117,18 @@ class Uploads:
             except OSError as error:
                 raise BadRequest(f"the folder {dirname!r} can't be made: {reason_for(error)}") from error
 
-    def make_folders(self, dirname: str, paths: list[str]) -> list[Skipped]:
+    def make_folders(self, dirname: str, entries: list[Entry]) -> list[Skipped]:
         """Make these folders below ``dirname``; answers with those that can't be made."""
         prefix = _prefix(dirname)
         skipped = []
         with self._open_root() as folder:
-            for path in paths:
+            for entry in entries:
                 try:
-                    folder.directory(folder.split(prefix + path), create=True)
+                    components = folder.split(prefix + entry.path)
+                    folder.modes = {components: entry.mode}
+                    folder.directory(components, create=True)
                 except (UnsafePath, OSError) as error:
-                    skipped.append(Skipped(path, reason_for(error)))
+                    skipped.append(Skipped(entry.path, reason_for(error)))
         return skipped
 
     def check_room(self, chunks: int) -> None:

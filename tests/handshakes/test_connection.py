@@ -466,3 +466,22 @@ def test_the_description_of_a_value_has_64_kib() -> None:
     with pytest.raises(ValueTooLarge):
         pair.gateway.result([b""] * 10_000)
     assert pair.gateway.phase is Phase.RUNNING
+
+
+def test_an_opening_that_was_not_sent_is_taken_back() -> None:
+    pair = ConnectionPair().connect()
+    before = state(pair.client)
+    pair.client.open("verb", [])
+    pair.client.withdraw()
+    assert state(pair.client) == before
+    with pytest.raises(LocalProtocolError):
+        pair.client.withdraw()
+
+
+def test_what_was_left_is_known_until_its_end() -> None:
+    pair = ConnectionPair().connect().run()
+    assert not pair.client.leaving
+    pair.to_gateway(pair.client.abort())
+    assert pair.client.leaving
+    pair.to_client(pair.gateway.fault(499, "OperationAborted", "left"))
+    assert not pair.client.leaving

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import namedtuple
 from collections.abc import Iterator
 from typing import Any
 
@@ -437,3 +438,43 @@ def test_sending_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         with pytest.raises(ConnectionLost):
             client.call("add", 1)
+
+
+def test_much_may_be_sent_after_much_was_left() -> None:
+    def gen() -> Iterator[Any]:
+        yield 0, bytes(1_000_000)
+        yield 1, bytes(20_000_000)
+
+    def swallow(*, buffer: bytes) -> int:
+        return len(buffer)
+
+    with paired(gen, swallow) as (_, client):
+        for _item in client.stream("gen"):
+            break
+        assert client.send("swallow", bytes(20_000_000), timeout=PATIENCE) == 20_000_000
+
+
+def test_much_is_not_sent_to_one_who_has_not_ended_what_was_left() -> None:
+    going_on = threading.Event()
+
+    def wait() -> None:
+        going_on.wait(PATIENCE)
+
+    def swallow(*, buffer: bytes) -> int:
+        return len(buffer)
+
+    with paired(wait, swallow) as (_, client):
+        with pytest.raises(DeadlineExceeded):
+            client.call("wait", timeout=0.01)
+        with pytest.raises(DeadlineExceeded, match="left before"):
+            client.send("swallow", bytes(1_000_000), timeout=0.01)
+        going_on.set()
+        assert client.send("swallow", bytes(1_000_000), timeout=PATIENCE) == 1_000_000
+
+
+def test_named_tuples_arrive_as_lists() -> None:
+    def usage() -> Any:
+        return namedtuple("usage", "total used")(3, {"a": (1, 2)})
+
+    with paired(usage) as (_, client):
+        assert client.call("usage") == [3, {"a": [1, 2]}]

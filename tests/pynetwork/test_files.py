@@ -134,6 +134,18 @@ def test_a_key_without_the_right_brings_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "up").exists()
 
 
+def test_private_folders_stay_private(here: Site) -> None:
+    for path in ("private/a", "private/deep/b", "open/c"):
+        write(here.share / path, b"x" * 2 * CHUNK)
+    (here.share / "private").chmod(0o700)
+    (here.share / "private/deep").chmod(0o710)
+    here.download(pattern=".*/.")
+    here.upload(here.share)
+    for root in (here.target, here.uploads / "share"):
+        modes = [(root / path).stat().st_mode & 0o777 for path in ("private", "private/deep")]
+        assert modes == [0o700, 0o710]
+
+
 def test_existing_files_can_be_kept(here: Site) -> None:
     for name in ("small", "sub/large", "new"):
         write(here.share / name, b"x" * (3 * CHUNK if name == "sub/large" else 1))

@@ -123,13 +123,21 @@ def test_directories_are_made_on_the_way(folder: Folder) -> None:
         folder.directory(("top", "below"), create=True)
 
 
+def test_directories_are_made_with_their_modes(folder: Folder) -> None:
+    folder.modes = {("x",): 0o750, ("x", "y"): 0o050}
+    folder.directory(("x", "y", "z"), create=True)
+    modes = [(folder.path / path).stat().st_mode & 0o777 for path in ("x", "x/y", "x/y/z")]
+    assert modes[:2] == [0o750, 0o750]
+    assert modes[2] & 0o700 == 0o700
+
+
 def test_a_directory_that_somebody_else_makes_first_is_used(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = type(folder.directory(()))
     make = kind.make
 
-    def slow(self: folders.Directory, name: str) -> None:
-        make(self, name)
-        make(self, name)
+    def slow(self: folders.Directory, name: str, mode: int) -> None:
+        make(self, name, mode)
+        make(self, name, mode)
 
     monkeypatch.setattr(kind, "make", slow)
     folder.directory(("new",), create=True)

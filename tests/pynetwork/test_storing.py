@@ -111,15 +111,16 @@ def test_what_the_folder_is_like(uploads: Uploads, tmp_path: Path) -> None:
 def test_folders_are_made(uploads: Uploads, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to(tmp_path)
-    skipped = uploads.make_folders("in", ["a", "a/b", "../up", "nul"])
+    skipped = uploads.make_folders("in", [Entry(path, 0, 0, 0o750) for path in ("a", "a/b", "../up", "nul")])
     assert [path for path, _ in skipped] == ["../up", "nul"]
-    assert uploads.make_folders("link", ["x"])[0].path == "x"
+    assert uploads.make_folders("link", [Entry("x", 0, 0, 0)])[0].path == "x"
     assert sorted(str(path.relative_to(tmp_path / "root")) for path in (tmp_path / "root").rglob("*")) == [
         "in",
         "in/a",
         "in/a/b",
         "link",
     ]
+    assert (tmp_path / "root/in/a/b").stat().st_mode & 0o777 == 0o750
     assert not (tmp_path / "x").exists()
 
 

@@ -355,7 +355,7 @@ def test_a_lost_lane_is_started_again(ordered: bool) -> None:
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("ordered", [False, True])
-def test_the_others_go_on_without_a_lane_that_stays_lost(ordered: bool) -> None:
+def test_without_a_lane_that_stays_lost_the_others_go_on_and_the_end_says_so(ordered: bool) -> None:
     with serving(max_poolsize=8) as gateway:
         dialler = Dialler(controller_of(gateway).get_client)
 
@@ -371,7 +371,9 @@ def test_the_others_go_on_without_a_lane_that_stays_lost(ordered: bool) -> None:
         gateway.add_subroutine("fragile", fragile)
         with Swarm(dialler, 2) as swarm:
             stream = swarm.stream("fragile", ordered=ordered)
-            found = Background(lambda: [ident for ident, _ in stream]).result()
+            found: list[int] = []
+            with pytest.raises(ConnectionLost, match="1 of 2 lanes were lost"):
+                Background(lambda: found.extend(ident for ident, _ in stream)).result()
             assert stream.report == LanesReport(lost=1, replaced=0)
             assert [ident for ident in found if ident % 2 == 0] == list(range(0, 60_000, 2))
             assert not ordered or found == sorted(found)
@@ -486,3 +488,32 @@ def test_files_go_through_the_lanes(monkeypatch: pytest.MonkeyPatch, tmp_path: A
     assert calls[0][2]["to"] == tmp_path
     assert (calls[1][2]["to"], calls[1][2]["pattern"], calls[1][2]["durable"]) == ("else", ".+", True)
     assert calls[2][2]["dirname"] == "b"
+
+
+def test_an_item_that_a_lost_lane_gave_back_comes_before_a_later_items_error() -> None:
+    started, failed = threading.Event(), threading.Event()
+
+    def work(item: int) -> str:
+        if item:
+            failed.set()
+            raise ValueError("no")
+        started.set()
+        assert failed.wait(PATIENCE)
+        return "zero"
+
+    with serving(work, max_poolsize=8) as gateway, controller_of(gateway).get_swarm(2) as swarm:
+        results = swarm.map("work", [0, 1])
+        found: list[str] = []
+
+        def consume() -> None:
+            found.extend(results)
+
+        consumer = Background(consume)
+        assert started.wait(PATIENCE)
+        assert failed.wait(PATIENCE)
+        for client in swarm.clients:
+            client.link.stream.shutdown()
+        with pytest.raises(ItemFailed) as caught:
+            consumer.result()
+        assert caught.value.index == 1
+        assert found == ["zero"]

@@ -202,9 +202,9 @@ class Client:
     def _settle(self, timeout: float | None) -> None:
         try:
             self.link.settle(timeout)
-        except DeadlineExceeded:
+        except DeadlineExceeded as error:
             self.link.connection.withdraw()
-            raise
+            raise DeadlineExceeded(f"{self.peer} has not ended the operation that was left before") from error
 
     def say(self, buffers: list[Bytes], timeout: float | None = None) -> None:
         """Send these buffers of the running operation."""

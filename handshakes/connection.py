@@ -196,7 +196,7 @@ class Connection:
                     return event
             return None
         except (RemoteProtocolError, AuthenticationFailed, VersionMismatch) as error:
-            self._break(error)
+            self.break_off(error)
             raise
 
     def data_to_send(self) -> list[bytes]:
@@ -204,7 +204,11 @@ class Connection:
         outbox, self._outbox = self._outbox, []
         return outbox
 
-    def _break(self, error: Exception) -> None:
+    def break_off(self, error: Exception) -> None:
+        """The peer broke the protocol, be it within a message, as a service found: the connection is at its end.
+
+        A gateway has a last word for the peer then, which ``data_to_send`` gives.
+        """
         if self.phase is Phase.CLOSED:
             return
         if self.role is Role.GATEWAY and self.phase is not Phase.BROKEN:

@@ -96,7 +96,7 @@ class Handler:
             log("%s: %s", self.link.peer, error)
         except ProtocolError as error:
             logger.warning("%s: closed, as it broke the protocol: %s", self.link.peer, error)
-            self.link.say_last_word()
+            self.link.break_off(error)
         except Exception:
             logger.exception("%s: closed after an error in the gateway itself", self.link.peer)
         finally:

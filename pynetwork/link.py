@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from handshakes.connection import Connection, Phase
-from handshakes.errors import ConnectionLost, DeadlineExceeded, PynetworkError
+from handshakes.errors import ConnectionLost, DeadlineExceeded, ProtocolError, PynetworkError
 from handshakes.messages import Bytes, Event, Message, Rights
 from pynetwork.transport import Deadline, Stream
 
@@ -111,8 +111,9 @@ class Link:
         """Hand these buffers to the system, waiting as long as the peer is alive."""
         self.stream.send(buffers, timeout)
 
-    def say_last_word(self) -> None:
-        """Tell the peer why the connection ends, if that can be done without waiting long."""
+    def break_off(self, error: ProtocolError) -> None:
+        """End a pair whose peer broke the protocol; it is told so if that can be done without waiting long."""
+        self.connection.break_off(error)
         with contextlib.suppress(PynetworkError):
             word = self.connection.data_to_send()
             if word:

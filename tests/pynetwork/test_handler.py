@@ -18,6 +18,7 @@ from handshakes.errors import (
     PynetworkError,
     Refused,
     RemoteFault,
+    RemoteProtocolError,
 )
 from handshakes.messages import Rights
 from pynetwork.client import Client
@@ -171,6 +172,18 @@ def test_a_peer_that_breaks_the_protocol_is_told_and_logged(caplog: pytest.LogCa
         wait_until(lambda: not pool.handlers())
         (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
         assert "memory:b: closed, as it broke the protocol" in record.getMessage()
+
+
+def test_a_caller_whose_message_makes_no_sense_to_the_service_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def read(_operation: ServedOperation) -> None:
+        raise RemoteProtocolError("a shoe size is no text")
+
+    with pool_of(read=read) as pool, join(pool) as client:
+        with pytest.raises(BadRequest, match="a shoe size is no text"):
+            client.request("read")
+        assert not client.usable
+        wait_until(lambda: not pool.handlers(), PATIENCE)
+    assert "closed, as it broke the protocol: a shoe size is no text" in caplog.text
 
 
 def test_late_words_for_an_operation_that_ended_are_dropped() -> None:

@@ -85,13 +85,15 @@ def test_the_last_word_reaches_the_peer() -> None:
     near, far = MemoryStream.pair()
     gateway = Link(far, Connection(Role.GATEWAY, nonce=b"g" * 32, rights=Rights.DEFAULT))
     near.send([frame(5)])
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(RemoteProtocolError) as caught:
         gateway.next_event(PATIENCE)
-    gateway.say_last_word()
-    gateway.say_last_word()
-    near.receive_into(memoryview(bytearray(1)), PATIENCE)
+    gateway.break_off(caught.value)
+    gateway.break_off(caught.value)
+    word = memoryview(bytearray(1000))
+    said = bytes(word[: near.receive_into(word, PATIENCE)])
+    assert said.count(str(caught.value).encode()) == 1
     near.close()
-    gateway.say_last_word()
+    gateway.break_off(caught.value)
     gateway.close()
 
 

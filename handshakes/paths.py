@@ -4,7 +4,7 @@ A path on the wire is relative, its components are separated by ``/``, and it mu
 system: what is a plain name here and a device, a drive or a stream there is refused everywhere. Both sides
 check every path for themselves, whether it came from the wire or goes onto it; `check_path` is that check. It
 judges the name alone. That no component is a symbolic link is seen to where files are opened
-(`pynetwork.folders`).
+(`pynetwork.files.folders`).
 
 Names are text with undecodable bytes kept as surrogates (``surrogateescape``), as Python's ``os`` gives them;
 they travel as those bytes, in whatever Unicode form they have.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from handshakes.auth import NONCE_SIZE, derive_key
 from handshakes.connection import LIMIT, Connection, Role
-from handshakes.errors import ConfigurationError, PoolFull, RemoteProtocolError
+from handshakes.errors import ConfigurationError, ConnectionLost, PoolFull, RemoteProtocolError
 from handshakes.messages import Registry, Welcome
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
@@ -96,6 +96,13 @@ class Controller:
         stream = connect(self.host, self.port, timeout=self.timeout, tls=self._tls)
         try:
             client = self.join(stream, deadline)
+        except ConnectionLost as error:
+            stream.close()
+            if self._tls is None and not stream.received:
+                raise ConnectionLost(f"{error}, without a word; if that gateway has tls=, it is needed here too") from (
+                    error
+                )
+            raise
         except BaseException:
             stream.close()
             raise

@@ -137,6 +137,11 @@ def _secure(sock: socket.socket, host: str, place: str, tls: ssl.SSLContext | TL
     except TimeoutError as error:
         sock.close()
         raise DeadlineExceeded(f"{place} did not answer the TLS handshake in time") from error
+    except ConnectionError as error:
+        sock.close()
+        raise ConnectionLost(
+            f"{place} ended the connection in the TLS handshake ({error.strerror}); does that gateway have tls=?"
+        ) from error
     except OSError as error:
         sock.close()
         raise RemoteProtocolError(

@@ -26,9 +26,9 @@ from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
 from pynetwork.admission import Admission
 from pynetwork.endpoints import TLS, listen
+from pynetwork.files.sharing import FileService
 from pynetwork.handler import Pool
 from pynetwork.service import ServedOperation, Service, Verb
-from pynetwork.sharing import FileService
 from pynetwork.subroutines import SubroutineService
 
 __all__ = ["Gateway"]

@@ -16,7 +16,7 @@ from pynetwork.cli.common import (
 )
 from pynetwork.cli.display import on_terminal, size, visible
 from pynetwork.files import TransferReport
-from pynetwork.folders import reason_for
+from pynetwork.files.folders import reason_for
 
 __all__ = ["add_parser", "add_transfer_options", "report_transfer", "run"]
 

@@ -217,6 +217,19 @@ def test_mutual_tls(certificates: Certificates) -> None:
             controller_of(gateway, tls=certificates.controller).get_client()
 
 
+def test_a_gateway_that_ends_the_connection_without_a_word() -> None:
+    def hang_up(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        accepted.recv(4096)
+        accepted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hanging_up = Background(hang_up, listener)
+        with pytest.raises(ConnectionLost, match="without a word; if that gateway has tls="):
+            controller_module.Controller(port=listener.getsockname()[1]).get_client()
+        hanging_up.result()
+
+
 def relay(server: socket.socket, certificates: Certificates, port: int) -> None:
     """Someone in the middle who has a certificate that the caller trusts, and passes everything on."""
     accepted, _ = server.accept()

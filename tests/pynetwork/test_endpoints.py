@@ -6,6 +6,7 @@ import errno
 import itertools
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
@@ -172,6 +173,20 @@ def test_a_server_that_speaks_no_tls(certificates: Certificates) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         answering = Background(answer, listener)
         with pytest.raises(RemoteProtocolError, match="does not speak TLS as expected"):
+            connect("127.0.0.1", listener.getsockname()[1], timeout=PATIENCE, tls=certificates.controller)
+        answering.result()
+
+
+def test_a_server_that_breaks_the_connection_in_the_tls_handshake(certificates: Certificates) -> None:
+    def reset(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        accepted.recv(1)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = Background(reset, listener)
+        with pytest.raises(ConnectionLost, match="does that gateway have tls="):
             connect("127.0.0.1", listener.getsockname()[1], timeout=PATIENCE, tls=certificates.controller)
         answering.result()
 

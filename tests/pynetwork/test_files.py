@@ -11,10 +11,9 @@ import pytest
 
 from handshakes.errors import ConfigurationError, Forbidden, NotFound, UnsafePath
 from handshakes.manifest import CHUNK_LIMIT, Skipped
-from pynetwork import folders
-from pynetwork.files import download, upload
+from pynetwork.files import download, folders, upload
 from pynetwork.lanes import Lanes
-from tests.pynetwork.transferring import CHUNK, STAMP, Site, plant, site, tree, write
+from tests.pynetwork.files.transferring import CHUNK, STAMP, Site, plant, site, tree, write
 from tests.serving import Background, controller_of, serving
 
 

@@ -25,8 +25,8 @@ from handshakes.transfer import (
     encode_names,
     encode_rows,
 )
-from pynetwork import sharing
 from pynetwork.client import CallerOperation, Client
+from pynetwork.files import sharing
 from tests.serving import PATIENCE, controller_of, serving
 
 pytestmark = pytest.mark.system

@@ -16,7 +16,7 @@ import pytest
 
 from handshakes.errors import BadRequest
 from pynetwork.files import download
-from tests.pynetwork.transferring import CHUNK, Site, site, tree, write
+from tests.pynetwork.files.transferring import CHUNK, Site, site, tree, write
 from tests.serving import Background
 
 pytestmark = pytest.mark.system

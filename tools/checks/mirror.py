@@ -1,7 +1,8 @@
 """tests/ mirrors the tree: each module has its test file, each test file in a mirrored folder has its module.
 
 pynetwork/cli/ls.py is tested by tests/pynetwork/cli/test_ls.py, and what does not fit there by files named
-test_ls_SOMETHING.py beside it. Modules whose name starts with an underscore hold no behaviour of their own.
+test_ls_SOMETHING.py beside it; what a package's own __init__.py holds is tested by test_PACKAGE.py beside that
+of its siblings. Modules whose name starts with an underscore hold no behaviour of their own.
 What belongs to no single module is at the top of tests/ or in tests/system/.
 """
 
@@ -22,10 +23,11 @@ def modules(root: Path, package: str) -> Iterator[Path]:
 
 
 def has_module(root: Path, test: Path) -> bool:
-    """True when a module stands where this test file (relative to root/tests) says."""
+    """True when a module or package stands where this test file (relative to root/tests) says."""
     words = test.stem.removeprefix("test_").split("_")
     names = ("_".join(words[:count]) for count in range(len(words), 0, -1))
-    return any((root / test.parent / f"{name}.py").exists() for name in names)
+    places = [root / test.parent / name for name in names]
+    return any(place.with_suffix(".py").exists() or (place / "__init__.py").exists() for place in places)
 
 
 def find(root: Path) -> list[str]:

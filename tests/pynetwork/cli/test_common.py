@@ -196,6 +196,12 @@ def test_usage(command: Commands, words: list[str]) -> None:
     assert "usage:" in outcome.err
 
 
+def test_nothing_said_is_answered_with_help(command: Commands) -> None:
+    outcome = command()
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "pynetwork COMMAND -h explains one command" in outcome.err
+
+
 @pytest.mark.parametrize("words", [["-h"], ["--version"], *([each.__name__.split(".")[-1], "-h"] for each in COMMANDS)])
 def test_help(command: Commands, words: list[str]) -> None:
     outcome = command(*words)

@@ -18,8 +18,8 @@ from handshakes.manifest import CHUNK_SIZE, Entry, Skipped, chunk_count, decode_
 from handshakes.messages import Bytes, Message
 from handshakes.paths import check_path
 from handshakes.transfer import Code, PutHead, Receipt, Row, Status, decode_rows, reason_text
-from pynetwork.folders import Folder, Turn, folds_case, reason_for
-from pynetwork.partials import PartialFile, TargetBusy, write_file
+from pynetwork.files.folders import Folder, Turn, folds_case, reason_for
+from pynetwork.files.partials import PartialFile, TargetBusy, write_file
 
 __all__ = ["StoringLane", "Uploads"]
 

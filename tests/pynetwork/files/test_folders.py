@@ -13,8 +13,8 @@ import pytest
 from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import partial_name
-from pynetwork import folders
-from pynetwork.folders import CREATE, READ, Folder, NotAFile, Turn, folds_case, reason_for, walk
+from pynetwork.files import folders
+from pynetwork.files.folders import CREATE, READ, Folder, NotAFile, Turn, folds_case, reason_for, walk
 from tests.serving import Background
 from tests.waiting import wait_until
 

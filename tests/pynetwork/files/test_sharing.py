@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handshakes.errors import BadRequest, ConnectionLost, Forbidden, NotFound
+from handshakes.errors import BadRequest, Forbidden, NotFound
 from handshakes.manifest import PACK_FILES, PACK_SIZE, Entry, Page, decode_page, digest, encode_file, encode_folder
 from handshakes.messages import Message, Rights
 from handshakes.transfer import (
@@ -22,9 +22,9 @@ from handshakes.transfer import (
     encode_names,
 )
 from pynetwork.client import CallerOperation, Client
-from pynetwork.folders import entry_of
+from pynetwork.files.folders import entry_of
+from pynetwork.files.sharing import FileService
 from pynetwork.gateway import Gateway
-from pynetwork.sharing import FileService
 from tests.serving import PATIENCE, controller_of, paired, serving
 from tests.waiting import wait_until
 
@@ -90,6 +90,12 @@ def test_a_share_that_is_not_there_is_named(client: Client, tmp_path: Path) -> N
         with pytest.raises(NotFound, match="can't be opened: it is no longer there") as caught:
             client.request(verb, "gone", *further)
         assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_share_that_is_not_there_at_the_start_is_told(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    FileService({"here": tmp_path, "usb": tmp_path / "usb"}, tmp_path).close()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("the shared folder 'usb' is not there now")
 
 
 def test_a_gateway_without_shares_says_so() -> None:
@@ -242,7 +248,7 @@ def test_nonsense_ends_the_pair_and_nothing_else(
     gateway, client = pair
     with client.open("files.fetch", "logs") as operation:
         operation.send(code, head, body)
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(BadRequest):
             operation.receive(PATIENCE)
     with controller_of(gateway).get_client() as other:
         assert other.request("files.shares") == ["logs", "gone"]
@@ -260,7 +266,7 @@ def test_a_message_out_of_place_ends_the_pair(
 ) -> None:
     with client.open(verb, *parameters) as operation:
         operation.send(code)
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(BadRequest):
             operation.receive(PATIENCE)
 
 
@@ -269,7 +275,7 @@ def test_a_message_out_of_place_within_a_listing_ends_the_pair(client: Client, l
         operation.send(Code.NAMES)
         for _ in range(PAGE_WINDOW):
             receive(operation)
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(BadRequest):
             operation.receive(PATIENCE)
 
 

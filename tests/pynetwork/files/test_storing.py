@@ -15,10 +15,10 @@ from handshakes.manifest import Entry, digest, encode_file, hole_digest
 from handshakes.messages import Message
 from handshakes.paths import partial_name
 from handshakes.transfer import Code, PutHead, Receipt, Status, encode_rows
-from pynetwork import storing
-from pynetwork.folders import Folder
-from pynetwork.partials import PartialFile
-from pynetwork.storing import StoringLane, Uploads
+from pynetwork.files import storing
+from pynetwork.files.folders import Folder
+from pynetwork.files.partials import PartialFile
+from pynetwork.files.storing import StoringLane, Uploads
 from tests.serving import Background
 from tests.waiting import wait_until
 

@@ -12,9 +12,9 @@ import pytest
 
 from handshakes.manifest import PACK_SIZE, Entry, decode_page, digest, hole_digest
 from handshakes.transfer import ChunkHead, Status
-from pynetwork import reading
-from pynetwork.folders import Folder, NotAFile, entry_of
-from pynetwork.reading import DigestCache, Reader
+from pynetwork.files import reading
+from pynetwork.files.folders import Folder, NotAFile, entry_of
+from pynetwork.files.reading import DigestCache, Reader
 
 CHUNK = 1000
 OLD = 1_500_000_000_000_000_001

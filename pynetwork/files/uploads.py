@@ -13,9 +13,9 @@ from handshakes.manifest import PACK_FILES, Entry, Skipped, decode_page, encode_
 from handshakes.messages import Message
 from handshakes.transfer import Code, PutHead, Receipt, Status, decode_receipt, encode_rows
 from pynetwork.client import CallerOperation, Client
-from pynetwork.folders import Folder, NotAFile, reason_for, walk
-from pynetwork.jobs import Asked, Job, JobLane, Progress
-from pynetwork.reading import DigestCache, Reader
+from pynetwork.files.folders import Folder, NotAFile, reason_for, walk
+from pynetwork.files.jobs import Asked, Job, JobLane, Progress
+from pynetwork.files.reading import DigestCache, Reader
 
 __all__ = ["Upload"]
 

@@ -25,9 +25,9 @@ from handshakes.transfer import (
     reason_text,
 )
 from pynetwork.client import CallerOperation, Client
-from pynetwork.folders import Folder, folds_case, reason_for
-from pynetwork.jobs import Asked, Job, JobLane, Progress
-from pynetwork.partials import PartialFile, TargetExists, write_file
+from pynetwork.files.folders import Folder, folds_case, reason_for
+from pynetwork.files.jobs import Asked, Job, JobLane, Progress
+from pynetwork.files.partials import PartialFile, TargetExists, write_file
 
 __all__ = ["Download"]
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from handshakes.errors import ConfigurationError
 from handshakes.manifest import CHUNK_LIMIT, Skipped
 from handshakes.paths import check_path
-from pynetwork.downloads import Download
-from pynetwork.jobs import Progress, TransferReport
+from pynetwork.files.downloads import Download
+from pynetwork.files.jobs import Progress, TransferReport
+from pynetwork.files.uploads import Upload
 from pynetwork.lanes import Lanes
-from pynetwork.uploads import Upload
 
 __all__ = ["Progress", "Skipped", "TransferReport", "download", "upload"]
 

@@ -21,9 +21,9 @@ from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_siz
 from handshakes.messages import Message
 from handshakes.transfer import ChunkHead, Code, Status
 from pynetwork.client import CallerOperation, Client
-from pynetwork.folders import Turn
+from pynetwork.files.folders import Turn
+from pynetwork.files.partials import PartialFile
 from pynetwork.lanes import Lanes, LanesReport
-from pynetwork.partials import PartialFile
 
 __all__ = ["DAMAGED", "Asked", "Job", "JobLane", "Progress", "TransferReport"]
 

@@ -12,9 +12,9 @@ import pytest
 from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry
 from handshakes.paths import partial_name
-from pynetwork import folders, partials
-from pynetwork.folders import Folder, HandleDirectory
-from pynetwork.partials import PartialFile, TargetBusy, TargetExists, write_file
+from pynetwork.files import folders, partials
+from pynetwork.files.folders import Folder, HandleDirectory
+from pynetwork.files.partials import PartialFile, TargetBusy, TargetExists, write_file
 from tests.serving import Background
 
 STAMP = 1_600_000_000_123_456_789
@@ -362,6 +362,29 @@ def test_a_descriptor_is_not_closed_under_a_thread_that_writes(tmp_path: Path, m
         goes_on.set()
         assert writer.result() is True
         assert written == [3]
+
+
+def test_a_file_is_completed_when_nobody_writes_to_it_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing, goes_on = threading.Event(), threading.Event()
+
+    def slow(handle: int, data: bytes, offset: int) -> int:
+        writing.set()
+        assert goes_on.wait(10)
+        return os.pwrite(handle, data, offset)
+
+    monkeypatch.setattr(partials, "_pwrite", slow)
+    with Folder(tmp_path) as folder:
+        partial = PartialFile(folder, entry("file", 3))
+        writer = Background(partial.write, b"abc", 0)
+        assert writing.wait(10)
+        completing = Background(partial.complete, entry("file", 3))
+        with pytest.raises(AssertionError, match="still runs"):
+            completing.result(0.05)
+        assert not (tmp_path / "file").exists()
+        goes_on.set()
+        completing.result()
+        assert writer.result() is True
+        assert (tmp_path / "file").stat().st_mtime_ns == STAMP
 
 
 def test_no_descriptor_is_kept_when_a_claim_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

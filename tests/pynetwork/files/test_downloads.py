@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from handshakes.errors import ConnectionLost, RemoteProtocolError
+from handshakes.errors import BadRequest, ConnectionLost, RemoteProtocolError
 from handshakes.manifest import Entry, Skipped, encode_file
 from handshakes.paths import partial_name
 from handshakes.transfer import ChunkHead, Code, Status, Want, encode_rows
-from pynetwork import downloads, jobs, partials, sharing
-from pynetwork.folders import Folder
-from pynetwork.partials import PartialFile
-from pynetwork.reading import Reader
+from pynetwork.files import downloads, jobs, partials, sharing
+from pynetwork.files.folders import Folder
+from pynetwork.files.partials import PartialFile
+from pynetwork.files.reading import Reader
 from pynetwork.service import ServedOperation, Verb
-from tests.pynetwork.transferring import CHUNK, STAMP, Site, once, site, tree, write
+from tests.pynetwork.files.transferring import CHUNK, STAMP, Site, once, site, tree, write
 
 LARGE = 10 * CHUNK
 
@@ -349,9 +349,20 @@ def test_when_no_lane_is_left_that_is_said_and_nothing_is_left(here: Site, monke
 
 
 def test_lanes_that_are_lost_in_vain_are_not_replaced_for_ever(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(operation: ServedOperation, *_: Any) -> None:
+        operation.link.stream.shutdown()
+
+    write(here.share / "large", b"x" * LARGE)
+    monkeypatch.setattr(sharing, "_FETCH", {Code.RUN: cut})
+    with pytest.raises(RemoteProtocolError, match="while nothing moved"):
+        here.download()
+    assert tree(here.target) == {}
+
+
+def test_a_gateway_that_does_not_know_the_messages_says_so(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     write(here.share / "large", b"x" * LARGE)
     monkeypatch.setattr(sharing, "_FETCH", {})
-    with pytest.raises(RemoteProtocolError, match="while nothing moved"):
+    with pytest.raises(BadRequest, match="is no part of fetching files"):
         here.download()
     assert tree(here.target) == {}
 

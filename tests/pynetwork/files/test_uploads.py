@@ -16,15 +16,15 @@ from handshakes.errors import BadRequest, ConnectionLost, RemoteProtocolError
 from handshakes.manifest import Skipped
 from handshakes.paths import partial_name
 from handshakes.transfer import Code, Receipt, Status, encode_receipt
-from pynetwork import storing, uploads
-from pynetwork.folders import Folder
+from pynetwork.files import storing, uploads
+from pynetwork.files.folders import Folder
+from pynetwork.files.partials import PartialFile, TargetBusy
+from pynetwork.files.reading import Reader
+from pynetwork.files.storing import StoringLane
+from pynetwork.files.uploads import Upload, UploadLane
 from pynetwork.gateway import Gateway
-from pynetwork.partials import PartialFile, TargetBusy
-from pynetwork.reading import Reader
 from pynetwork.service import ServedOperation, Verb
-from pynetwork.storing import StoringLane
-from pynetwork.uploads import Upload, UploadLane
-from tests.pynetwork.transferring import CHUNK, STAMP, Site, once, site, tree, write
+from tests.pynetwork.files.transferring import CHUNK, STAMP, Site, once, site, tree, write
 
 LARGE = 10 * CHUNK
 

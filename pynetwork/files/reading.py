@@ -31,7 +31,7 @@ from handshakes.manifest import (
     hole_digest,
 )
 from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
-from pynetwork.folders import Folder, NotAFile, Turn, entry_of, reason_for
+from pynetwork.files.folders import Folder, NotAFile, Turn, entry_of, reason_for
 
 __all__ = ["DigestCache", "Reader", "Unsteady"]
 

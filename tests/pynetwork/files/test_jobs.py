@@ -11,12 +11,12 @@ from handshakes.errors import ConnectionLost, RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, Entry, Skipped
 from handshakes.messages import Message
 from handshakes.transfer import ChunkHead, Code, Status
-from pynetwork import jobs
 from pynetwork.client import CallerOperation, Client
-from pynetwork.jobs import Asked, Job, JobLane, TransferReport
+from pynetwork.files import jobs
+from pynetwork.files.jobs import Asked, Job, JobLane, TransferReport
 from pynetwork.lanes import Lanes
 from pynetwork.service import ServedOperation, Verb
-from tests.pynetwork.transferring import Site, site, write
+from tests.pynetwork.files.transferring import Site, site, write
 from tests.serving import controller_of, paired
 from tests.waiting import wait_until
 

@@ -19,7 +19,7 @@ from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry
 from handshakes.messages import Bytes
 from handshakes.paths import is_partial, partial_name
-from pynetwork.folders import CREATE, REUSE, Directory, Folder
+from pynetwork.files.folders import CREATE, REUSE, Directory, Folder
 
 try:
     import fcntl
@@ -74,6 +74,7 @@ class PartialFile:
     def __init__(self, folder: Folder, entry: Entry) -> None:
         self._claim = _claim_target(folder, entry.path, 0o600, own=True)
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._writers = 0
         self._ended = False
         self._had = 0
@@ -115,6 +116,8 @@ class PartialFile:
         is gone.
         """
         with self._lock:
+            # A lost lane may still be writing once more what another has brought: that would move the time again.
+            self._idle.wait_for(lambda: not self._writers)
             if self._ended:
                 raise OSError(errno.ECANCELED, "it was given up meanwhile")
             try:
@@ -144,6 +147,7 @@ class PartialFile:
     def _leave(self) -> None:
         with self._lock:
             self._writers -= 1
+            self._idle.notify_all()
             if self._ended:
                 self._close_if_idle()
 

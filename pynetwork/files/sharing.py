@@ -6,6 +6,7 @@ that several lanes can bring one file, until the last lane has gone and for a gr
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -30,12 +31,14 @@ from handshakes.transfer import (
     encode_receipt,
     encode_rows,
 )
-from pynetwork.folders import Folder, Turn, reason_for, walk
-from pynetwork.reading import DigestCache, Reader
+from pynetwork.files.folders import Folder, Turn, reason_for, walk
+from pynetwork.files.reading import DigestCache, Reader
+from pynetwork.files.storing import Uploads
 from pynetwork.service import ServedOperation, Verb
-from pynetwork.storing import Uploads
 
 __all__ = ["FileService"]
+
+logger = logging.getLogger(__name__)
 
 _PAGE_SIZE = 64 << 10
 _NOTHING = bytes(16)
@@ -57,6 +60,11 @@ class FileService:
         grace: float = 30.0,
     ) -> None:
         self._shares = dict(shares)
+        for name, where in self._shares.items():
+            if not os.path.isdir(where):
+                logger.warning(
+                    "the shared folder %r is not there now: callers are told so until %s exists", name, where
+                )
         self._digests = DigestCache()
         self._turn = Turn()
         self._uploads = Uploads(download_dir, grace)

@@ -349,7 +349,9 @@ class Connection:
 
     # The gateway's words
 
-    def items(self, form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]) -> list[Bytes]:
+    def items(
+        self, form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes] | memoryview
+    ) -> list[Bytes]:
         """Send items with encoded payloads of one form (see `handshakes.items`).
 
         Raises `LocalProtocolError` when the credit does not reach: it must cover every item, and be above 0

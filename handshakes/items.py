@@ -31,16 +31,17 @@ _JOIN_BELOW = 2048
 
 
 def write_items(
-    form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]
+    form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes] | memoryview
 ) -> tuple[bytes, list[Bytes], int]:
     """``(head, buffers, size of the body)`` of a frame with these encoded payloads of one form.
 
-    Small payloads are joined, large ones are passed on as they are. Raises `LocalProtocolError` for a number
-    of items that no frame carries, `ValueNotSupported` for idents that are not integers of 64 bits, and
-    `ValueTooLarge`.
+    Small payloads are joined, large ones are passed on as they are; a memoryview is payloads of one size that
+    lie together already. Raises `LocalProtocolError` for a number of items that no frame carries,
+    `ValueNotSupported` for idents that are not integers of 64 bits, and `ValueTooLarge`.
     """
     count = len(idents)
-    if not 0 < count == len(payloads) <= MOST_ITEMS:
+    together = isinstance(payloads, memoryview)
+    if not 0 < count <= MOST_ITEMS or (len(payloads) % count if together else len(payloads) != count):
         raise LocalProtocolError(f"{count} idents and {len(payloads)} payloads make no frame of items")
     first = idents[0]
     try:
@@ -51,14 +52,18 @@ def write_items(
     body: list[Bytes] = [] if ranged else [column]
     size = 0
     alike = True
-    if form == JSON:
+    if isinstance(payloads, memoryview):
+        size = len(payloads) // count
+        body.append(payloads)
+    elif form == JSON:
         body.append(b"[" + b",".join(payloads) + b"]")
     else:
-        sizes = list(map(len, payloads))
-        size, total = sizes[0], sum(sizes)
+        size = len(payloads[0])
+        alike = set(map(len, payloads)) == {size}
+        sizes = [] if alike else list(map(len, payloads))
+        total = size * count if alike else sum(sizes)
         if total > LARGEST_BODY:
             raise ValueTooLarge(f"items of {total} bytes are more than a frame can hold")
-        alike = sizes.count(size) == count
         if not alike:
             body.append(struct.pack(f"<{count}I", *sizes))
         if total < _JOIN_BELOW * count and count > 1:

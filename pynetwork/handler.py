@@ -27,8 +27,7 @@ from handshakes.errors import (
 )
 from handshakes.messages import Abort, Bytes, Credit, Goodbye, Message, Open
 from pynetwork.link import Link
-from pynetwork.service import ServedOperation, Verb
-from pynetwork.subroutines import SubroutineFailed
+from pynetwork.service import ServedOperation, SubroutineFailed, Verb
 from pynetwork.transport import Deadline, Stream
 
 __all__ = ["Counters", "Handler", "Pool"]
@@ -145,7 +144,10 @@ class Handler:
         if verb is None:
             raise NotFound(f"this gateway does not know how to {name!r}")
         if verb.right is not None and not verb.right & self.link.connection.rights:
-            raise Forbidden(f"{name!r} needs the right {str(verb.right.name).lower()!r}, which this key does not grant")
+            raise Forbidden(
+                f"{name!r} needs the right {str(verb.right.name).lower()!r}, which you were not granted; on the "
+                "gateway, rights= grants it to all, key={KEY: RIGHTS} to those who know that key"
+            )
         self._granted[name] = verb.function
         return verb.function
 

@@ -8,16 +8,18 @@ Fast producers share frames, a lone item leaves at once, and no item waits for t
   when nothing was produced meanwhile either, the stream is slow again. So an item waits for two milliseconds at the
   most, whatever the generator does next.
 
-What gathers is a plain list: the producer appends, whoever holds the link's lock takes from its front. Both are
-single steps of the interpreter, so the producer needs no lock for an item. Payloads that the generator could still
-change (arrays, bytearrays, JSON values) are encoded before it is resumed.
+What gathers are plain lists: the producer appends, whoever holds the link's lock takes from their front. Both are
+single steps of the interpreter, so the producer needs no lock for an item. How many items make a frame follows from the
+size of those before, so that the producer need not add sizes up; one that is much larger begins a frame of its own.
+Payloads that the generator could still change (arrays, bytearrays, JSON values) are copied or encoded before it is
+resumed.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import index
 from typing import Any
 
@@ -32,22 +34,60 @@ from handshakes.errors import (
     ValueTooLarge,
 )
 from handshakes.messages import Abort, Bytes, Credit, Event, Goodbye
-from handshakes.values import ARRAY, JSON, RAW, TREE, encode
+from handshakes.values import ARRAY, JSON, RAW, TREE, Encoded, array_memory, encode
 from pynetwork.link import Link
+from pynetwork.service import SubroutineFailed
 
 __all__ = ["Outlet"]
 
 FRAME_TARGET = 48 * 1024
 """Bytes of items that are worth a frame."""
 ARRAY_FRAME_TARGET = 512 * 1024
-"""The same where the items are large: they are gathered by the system, not joined."""
+"""The same for arrays that are not small: they lie together as they are sent, which nobody has to join."""
 LARGE = 64 * 1024
 """An item of so many bytes is sent at once, from the memory where it lies."""
 _ITEM_OVERHEAD = 16
 _FRAME_OVERHEAD = 64
+_MUCH_LARGER = 4
 _LINGER = 0.001
 _QUICK = 50e-6
 _QUICK_ITEMS = 4
+
+
+class _Block:
+    """Memory where arrays that are alike are laid one after the other; those from ``first`` on wait to be sent."""
+
+    def __init__(self, like: numpy.ndarray[Any, Any], target: int) -> None:
+        self._dtype, self._shape, self._size = like.dtype, like.shape, like.nbytes
+        # In one dimension there is only one order of the elements.
+        self._ordered = like.ndim > 1
+        self._places = max(1, target // like.nbytes)
+        self._rows = numpy.empty((self._places, *like.shape), like.dtype)
+        self._memory = array_memory(self._rows)
+        self._next = 0
+        self.first = 0
+
+    def lay(self, payload: object) -> bool:
+        """Copy it to the next place. False when it isn't one more of them, or no place is left."""
+        if (
+            type(payload) is not numpy.ndarray
+            or payload.shape != self._shape
+            or payload.dtype != self._dtype
+            or self._next == self._places
+            or (self._ordered and not payload.flags.c_contiguous)
+        ):
+            return False
+        self._rows[self._next] = payload
+        self._next += 1
+        return True
+
+    def memory(self, count: int) -> memoryview:
+        """The bytes of the first ``count`` that wait."""
+        return self._memory[self.first * self._size : (self.first + count) * self._size]
+
+    def clear(self) -> None:
+        """All have been sent: begin at the front."""
+        self.first = self._next = 0
 
 
 class Outlet:
@@ -56,33 +96,42 @@ class Outlet:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._connection = link.connection
-        self._pending: list[tuple[int, Bytes]] = []
+        # What waits to be sent. An item is there when its ident is, which therefore is appended last.
+        self._idents: list[int] = []
+        self._payloads: list[Bytes] = []
+        self._block: _Block | None = None
         self._form = RAW
         self._head = b""
-        self._alike: tuple[Any, Any] | None = None
         self._target = FRAME_TARGET
-        # Bytes that may gather before they are sent: 0 while the stream is slow.
-        self._room = 0
+        # With the item of this number a frame is full; 0 while the stream is slow.
+        self._goal = 0
+        self._quota = 1
+        self._largest = LARGE - 1
+        self._sent_items = self._sent_size = 0
         self._sends = 0
+        self._error: BaseException | None = None
         self._failure: BaseException | None = None
         self._ticker: threading.Thread | None = None
         self._armed = threading.Event()
         self._ended = threading.Event()
 
     def send_all(self, source: Iterator[Any]) -> int:
-        """Send every item of ``source``; answers how many. What the source raises comes out after its items are sent.
+        """Send every item of ``source``; answers how many.
 
-        Raises `OperationAborted` or `ConnectionLost` when the caller has left, and `ValueNotSupported` for an item that
-        can't be encoded.
+        Raises `SubroutineFailed`, whose cause is what the source raised, after its items are sent; `OperationAborted`
+        or `ConnectionLost` when the caller has left; `ValueNotSupported` or `ValueTooLarge` for an item that can't be
+        sent.
         """
         try:
             try:
                 count = self._gather(source)
             except BaseException as error:
-                if isinstance(error, PynetworkError) and not isinstance(error, (ValueNotSupported, ValueTooLarge)):
-                    raise  # the pair is done for, or the caller has left
-                # The items before it arrive before the error does.
-                self._flush()
+                if error is not self._error:
+                    self._flush()
+                    raise SubroutineFailed from error
+                if isinstance(error, (ValueNotSupported, ValueTooLarge)):
+                    # The items before it arrive before the error does.
+                    self._flush()
                 raise
             self._flush()
             return count
@@ -90,90 +139,92 @@ class Outlet:
             self._end()
 
     def _gather(self, source: Iterator[Any]) -> int:
-        """The producing loop. Its first branch is the hot one: a million small items a second pass through it."""
-        append = self._pending.append
-        large, overhead = LARGE, _ITEM_OVERHEAD
-        count = size = quick = 0
-        sent = 0.0
-        raw = True
-        for item in source:
+        """The producing loop. Its first branch is the hot one: millions of small items a second pass through it."""
+        idents, payloads = self._idents, self._payloads
+        number, quick, sent = -1, 0, 0.0
+        raw, block = True, self._block
+        for number, item in enumerate(source):
             if type(item) is not tuple or len(item) != 2 or type(item[0]) is not int:
-                item = _numbered(item, count)
+                item = _numbered(item, number)
             ident, payload = item
-            if raw and type(payload) is bytes and ident >= 0 and len(payload) < large:
-                append(item)
-                size += len(payload) + overhead
+            if raw and type(payload) is bytes and ident >= 0 and len(payload) <= self._largest:
+                payloads.append(payload)
+                idents.append(ident)
             elif payload is None or ident < 0:
-                break
+                return number
+            elif block is not None and block.lay(payload):
+                idents.append(ident)
             else:
-                size += self._append_encoded(ident, payload)
-                raw = self._form == RAW
-            count += 1
-            if size < self._room:
+                self._append(ident, payload)
+                raw, block = self._form == RAW, self._block
+            if number < self._goal:
                 continue
-            if not self._room:
+            fast = self._goal > 0
+            if not fast:
                 quick = quick + 1 if time.perf_counter() - sent < _QUICK else 0
             self._flush()
-            size = 0
-            if not self._room:
+            if fast:
+                self._aim(number)
+            else:
                 sent = time.perf_counter()
                 if quick >= _QUICK_ITEMS:
                     quick = 0
-                    self._hurry()
-        return count
+                    self._hurry(number)
+        return number + 1
 
-    def _append_encoded(self, ident: int, payload: Any) -> int:
-        """Encode and append an item; answers what it counts for, which is enough to flush a large one at once."""
-        if (
-            self._alike is not None
-            and type(payload) is numpy.ndarray
-            and self._alike == (payload.dtype, payload.shape)
-            and payload.flags.c_contiguous
-        ):
-            data = payload.tobytes()
-            self._pending.append((ident, data))
-            return len(data) + _ITEM_OVERHEAD
-        form, head, buffers, size = encode(payload, self._connection.registry)
-        if size > self._connection.send_limit - _FRAME_OVERHEAD:
-            raise ValueTooLarge(
-                f"item {ident} has {size} bytes, the caller accepts {self._connection.send_limit} at once; "
-                "yield it in parts, or raise limit= of the controller"
-            )
-        if form != self._form or head != self._head or form == TREE or size >= LARGE:
+    def _append(self, ident: int, payload: Any) -> None:
+        """An item that isn't as plain as those before: copy or encode it."""
+        form, head, buffers, size = self._encode(ident, payload)
+        if form != self._form or head != self._head or form == TREE or size > self._largest or self._block is not None:
             self._flush()
-            self._form, self._head = form, head
-            self._alike = None
-        memory: Bytes = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-        if size < LARGE:
-            # orjson leaves a text at the end of a kilobyte that it has to give back; while texts gather, each then
-            # costs 2 us for new memory. A copy (here with a blank, which JSON allows) makes room at once: 0.2 us.
-            memory = bytes(memory) + b" " if form == JSON else bytes(memory)
-            if form == ARRAY and payload.flags.c_contiguous:
-                self._alike = (payload.dtype, payload.shape)
-        self._aim(ARRAY_FRAME_TARGET if size > 2048 else FRAME_TARGET)
-        self._pending.append((ident, memory))
-        return self._target if size >= LARGE or form == TREE else size + _ITEM_OVERHEAD
+            self._form, self._head, self._block = form, head, None
+            self._target = ARRAY_FRAME_TARGET if form == ARRAY and size > 2048 else FRAME_TARGET
+        if form == ARRAY and 0 < size < LARGE and type(payload) is numpy.ndarray and payload.flags.c_contiguous:
+            self._block = _Block(payload, self._target)
+            self._block.lay(payload)
+        else:
+            self._payloads.append(_own(form, buffers, size))
+        self._idents.append(ident)
+        if size >= LARGE or form == TREE:
+            self._flush()
 
-    def _aim(self, target: int) -> None:
-        """Let so many bytes gather, where they gather at all."""
-        if target != self._target:
-            self._target = target
-            if self._room:
-                self._room = target
-                # The other thread may just have turned the stream slow, and gone to rest.
-                self._armed.set()
+    def _encode(self, ident: int, payload: Any) -> Encoded:
+        try:
+            encoded = encode(payload, self._connection.registry)
+            self._check_size(ident, encoded[3])
+        except BaseException as error:
+            self._error = error
+            raise
+        return encoded
+
+    def _check_size(self, ident: int, size: int) -> None:
+        most = self._connection.send_limit
+        if size > most - _FRAME_OVERHEAD:
+            raise ValueTooLarge(
+                f"item {ident} has {size} bytes, the caller accepts {most} at once; yield it in parts, or raise limit= "
+                "of the controller"
+            )
 
     # Sending
 
     def _flush(self) -> None:
         """Send what is pending, waiting for credit as long as it takes."""
-        with self._link.lock:
-            if self._failure is not None:
-                raise self._failure
-            self._send_pending()
-            while self._pending:
-                self._note(self._link.next_event())
+        try:
+            with self._link.lock:
+                self._check_ticker()
                 self._send_pending()
+                while self._idents:
+                    self._note(self._link.next_event())
+                    self._send_pending()
+                if self._block is not None:
+                    self._block.clear()
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _check_ticker(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _send_pending(self) -> None:
         """Send as much as the credit reaches for, and hear what the caller says. The lock is held.
@@ -181,7 +232,7 @@ class Outlet:
         First the sending: a lone item should not wait for a look at the socket.
         """
         heard = True
-        while heard and self._pending:
+        while heard and self._idents:
             self._spend_credit()
             heard = False
             while (event := self._link.poll_event()) is not None:
@@ -189,24 +240,29 @@ class Outlet:
                 heard = True
 
     def _spend_credit(self) -> None:
-        pending, connection = self._pending, self._connection
-        reach = min(len(pending), connection.credit_items)
+        idents, payloads, block, connection = self._idents, self._payloads, self._block, self._connection
+        reach = min(len(idents), connection.credit_items)
         while reach and connection.credit_size > 0:
-            batch = pending[:reach]
-            # Not zip(*batch), which makes an iterator for each item: 130 ns an item, this is 50.
-            idents, payloads = [ident for ident, _ in batch], [payload for _, payload in batch]
+            together: Sequence[Bytes] | memoryview = payloads[:reach] if block is None else block.memory(reach)
+            credit = connection.credit_size
             try:
-                buffers = connection.items(self._form, self._head, idents, payloads)
+                buffers = connection.items(self._form, self._head, idents[:reach], together)
             except (ValueNotSupported, ValueTooLarge):
                 if reach == 1:
                     raise
                 # Together they are too much for the caller, or one of them is wrong: those before it still go.
                 reach //= 2
                 continue
-            del pending[:reach]
+            del idents[:reach]
+            if block is None:
+                del payloads[:reach]
+            else:
+                block.first += reach
+            self._sent_items += reach
+            self._sent_size += credit - connection.credit_size
             self._link.send(buffers)
             self._sends += 1
-            reach = min(len(pending), connection.credit_items)
+            reach = min(len(idents), connection.credit_items)
 
     @staticmethod
     def _note(event: Event) -> None:
@@ -219,36 +275,47 @@ class Outlet:
 
     # The second thread of a fast stream
 
-    def _hurry(self) -> None:
-        self._room = self._target
+    def _hurry(self, number: int) -> None:
+        """Let items gather from now on."""
+        self._aim(number)
         if self._ticker is None:
             self._ticker = threading.Thread(
                 target=self._tick, name=threading.current_thread().name + " outlet", daemon=True
             )
             self._ticker.start()
-        self._armed.set()
+
+    def _aim(self, number: int) -> None:
+        """Let as many items gather after this one as make a frame, by the size of those that were sent last."""
+        size = self._sent_size // max(1, self._sent_items) + _ITEM_OVERHEAD
+        self._sent_items = self._sent_size = 0
+        self._quota = max(1, min(2 * self._quota, self._target // size))
+        self._largest = min(_MUCH_LARGER * size, LARGE - 1)
+        self._goal = number + self._quota
+        if not self._armed.is_set():
+            # Only now: the other thread looks at the goal once more before it rests.
+            self._armed.set()
 
     def _tick(self) -> None:
         sends_seen, pending_seen = -1, 0
         while not self._ended.is_set():
             self._armed.wait()
             self._ended.wait(_LINGER)
-            pending = len(self._pending)
+            pending = len(self._idents)
             if self._sends == sends_seen:
                 if pending == pending_seen:
                     # The generator stands still. Slow first, then send: what was appended while "fast" was still seen
                     # is sent here, what comes later is sent by the producer itself.
-                    self._room = 0
-                if self._pending:
+                    self._goal = 0
+                if self._idents:
                     self._send_from_ticker()
-            sends_seen, pending_seen = self._sends, len(self._pending)
-            if not self._room and not self._pending:
+            sends_seen, pending_seen = self._sends, len(self._idents)
+            if not self._goal and not self._idents:
                 self._rest()
 
     def _rest(self) -> None:
         """Look no more until the stream is fast again."""
         self._armed.clear()
-        if self._room or self._ended.is_set():
+        if self._goal or self._ended.is_set():
             self._armed.set()
 
     def _send_from_ticker(self) -> None:
@@ -260,7 +327,8 @@ class Outlet:
         except PynetworkError as error:
             # The producer learns of it at its next item.
             self._failure = error
-            self._pending.clear()
+            self._idents.clear()
+            self._payloads.clear()
         finally:
             self._link.lock.release()
 
@@ -269,6 +337,16 @@ class Outlet:
         self._armed.set()
         if self._ticker is not None:
             self._ticker.join()
+
+
+def _own(form: int, buffers: list[Bytes], size: int) -> Bytes:
+    """The memory of an encoded item, copied where the generator could still change it before it is sent."""
+    memory: Bytes = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+    if size >= LARGE:
+        return memory
+    # orjson leaves a text at the end of a kilobyte that it has to give back; while texts gather, each then costs 2 us
+    # for new memory. A copy (here with a blank, which JSON allows) makes room at once: 0.2 us.
+    return bytes(memory) + b" " if form == JSON else bytes(memory)
 
 
 def _numbered(item: Any, count: int) -> tuple[int, Any]:

@@ -10,7 +10,11 @@ from handshakes.errors import ConnectionLost, OperationAborted, RemoteProtocolEr
 from handshakes.messages import Abort, Credit, Goodbye, Message, Rights
 from pynetwork.link import Link, Operation
 
-__all__ = ["ServedOperation", "Service", "Verb"]
+__all__ = ["ServedOperation", "Service", "SubroutineFailed", "Verb"]
+
+
+class SubroutineFailed(Exception):
+    """A user's function raised; its exception is the cause. It never leaves the gateway as this."""
 
 
 class ServedOperation(Operation):

@@ -25,15 +25,11 @@ from typing import Any, TypeVar
 from handshakes.errors import BadRequest, ConfigurationError, NotFound
 from handshakes.messages import Rights
 from pynetwork.outlet import Outlet
-from pynetwork.service import ServedOperation, Verb
+from pynetwork.service import ServedOperation, SubroutineFailed, Verb
 
-__all__ = ["Subroutine", "SubroutineFailed", "SubroutineService"]
+__all__ = ["Subroutine", "SubroutineService"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class SubroutineFailed(Exception):
-    """A subroutine raised; its exception is the cause. It never leaves the gateway as this."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +171,7 @@ class SubroutineService:
             keywords = {**keywords, "lane": share[0], "lanes": share[1]}
         source = self._start(found, arguments, keywords)
         try:
-            return Outlet(operation.link).send_all(_reporting(source))
+            return Outlet(operation.link).send_all(source)
         finally:
             close = getattr(source, "close", None)
             if close is not None:
@@ -195,14 +191,4 @@ class SubroutineService:
         if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
             # It was raised by the call itself, not by the function's own code.
             found.check_arguments(arguments, keywords)
-        raise SubroutineFailed from error
-
-
-def _reporting(source: Iterator[Any]) -> Iterator[Any]:
-    """The source, with its exceptions marked as the subroutine's own."""
-    try:
-        yield from source
-    except GeneratorExit:
-        raise
-    except BaseException as error:
         raise SubroutineFailed from error

@@ -29,7 +29,9 @@ class Pose:
     x: Any
 
 
-def wire(form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes]) -> tuple[bytes, bytes]:
+def wire(
+    form: int, value_head: bytes, idents: Sequence[int], payloads: Sequence[Bytes] | memoryview
+) -> tuple[bytes, bytes]:
     """Head and body of a frame of items."""
     head, buffers, size = write_items(form, value_head, idents, payloads)
     body = b"".join(buffers)
@@ -159,6 +161,17 @@ def test_large_payloads_are_not_copied() -> None:
     assert [id(each) for each in buffers] == [id(each) for each in payloads]
     assert len(write_items(RAW, b"", [0, 1], [b"a", b"b"])[1]) == 1
     assert write_items(RAW, b"", [0], [payloads[0][:5]])[1] == [b"aaaaa"]
+
+
+@pytest.mark.parametrize("idents", [[7, 8, 9], [3, 1, 2]])
+def test_payloads_that_lie_together_are_passed_on_as_they_lie(idents: list[int]) -> None:
+    apart = [b"ab", b"cd", b"ef"]
+    together = memoryview(b"".join(apart))
+    _, buffers, _ = write_items(RAW, b"", idents, together)
+    assert buffers[-1] is together
+    assert wire(RAW, b"", idents, together) == wire(RAW, b"", idents, apart)
+    with pytest.raises(LocalProtocolError, match="3 idents and 5 payloads"):
+        write_items(RAW, b"", idents, together[:5])
 
 
 # Round trips

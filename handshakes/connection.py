@@ -366,6 +366,15 @@ class Connection:
         self.credit_size -= size
         return frame
 
+    def lone_item(self, form: int, value_head: bytes, ident: int, payload: bytes) -> bytes | None:
+        """The same for one small item, the short way; None when the credit does not reach."""
+        if self.phase is not Phase.RUNNING or self.credit_items <= 0 or self.credit_size <= 0:
+            return None
+        frame, size = words.lone_item_frame(form, value_head, ident, payload, self.operation)
+        self.credit_items -= 1
+        self.credit_size -= size
+        return frame
+
     def result(self, value: Any) -> list[Bytes]:
         """End the operation with a value. When that can't be encoded this raises, and it still runs."""
         if self.phase is not Phase.RUNNING or self.role is not Role.GATEWAY:

@@ -16,6 +16,7 @@ from handshakes.auth import NONCE_SIZE
 from handshakes.errors import LocalProtocolError, RemoteProtocolError
 from handshakes.frames import Frame, pack_header
 from handshakes.messages import Credit, Fault, Hello, Kind
+from handshakes.values import JSON
 
 __all__ = [
     "MAGIC",
@@ -23,6 +24,7 @@ __all__ = [
     "credit_frame",
     "fault_frame",
     "hello_frame",
+    "lone_item_frame",
     "parse_credit",
     "parse_fault",
     "parse_hello",
@@ -40,6 +42,9 @@ SMALL = 4096
 """Limit in bytes for everything that a peer sends before it has proved itself."""
 
 _CREDIT = struct.Struct("<IQ")
+# A frame's header, and the head of a frame of items.
+_LONE_ITEM = struct.Struct("<BBHIIIBBqI")
+_ITEMS = int(Kind.ITEMS)
 _HELLO_FIELDS = {"versions": list, "limit": int, "nonce": str, "keyed": bool, "bound": bool, "agent": str}
 _LONGEST_AGENT = 200
 _LONGEST_REASON = 500  # characters: they fit into `SMALL` however they are escaped
@@ -50,6 +55,21 @@ _LONGEST_TRACEBACK = 16384
 def small_frame(kind: int, flags: int, head: bytes, body: bytes, operation: int = 0) -> bytes:
     """A frame as one piece of bytes."""
     return pack_header(kind, flags, operation, len(head), len(body)) + head + body
+
+
+def lone_item_frame(form: int, value_head: bytes, ident: int, payload: bytes, operation: int) -> tuple[bytes, int]:
+    """A frame of one item, as `handshakes.items` describes it, with the size of its body.
+
+    The short way for items that come one by one: what a cold processor runs through is what such an item waits for.
+    Raises `struct.error` for an ident that is no integer of 64 bits.
+    """
+    size = len(payload)
+    if form == JSON:
+        payload = b"[%b]" % payload
+        fields = _LONE_ITEM.pack(_ITEMS, form, operation, 18 + len(value_head), size + 2, 1, 0, 0, ident, 0)
+        return fields + value_head + payload, size + 2
+    fields = _LONE_ITEM.pack(_ITEMS, form, operation, 18 + len(value_head), size, 1, 0, 0, ident, size)
+    return fields + value_head + payload, size
 
 
 # Hello

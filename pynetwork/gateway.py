@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import psutil
-
 from handshakes.auth import NONCE_SIZE, derive_key
 from handshakes.connection import LIMIT, Connection, Role
 from handshakes.errors import ConfigurationError, LocalProtocolError
@@ -28,6 +26,7 @@ from pynetwork.admission import Admission
 from pynetwork.endpoints import TLS, listen
 from pynetwork.files.sharing import FileService
 from pynetwork.handler import Pool
+from pynetwork.names2x import gateway_arguments
 from pynetwork.service import ServedOperation, Service, Verb
 from pynetwork.subroutines import SubroutineService
 
@@ -71,6 +70,7 @@ class Gateway:
         limit: int = LIMIT,
         registry: Registry = default_registry,
     ) -> None:
+        host, max_poolsize, download_dir = gateway_arguments(host, max_poolsize, download_dir)
         if max_poolsize < 1:
             raise ConfigurationError(f"max_poolsize={max_poolsize} would serve nobody; it must be at least 1")
         if not 0 <= port <= 65535:
@@ -152,6 +152,9 @@ class Gateway:
 
         Raises `ConfigurationError` when the port can't be had.
         """
+        # Only now, as it takes a while; the load of the machine counts from here.
+        from pynetwork import machine  # noqa: F401, PLC0415
+
         if self._admission is not None:
             raise LocalProtocolError("this gateway was started before; make a new one")
         listeners = listen(self._hosts, self._wanted_port)
@@ -232,8 +235,8 @@ class Gateway:
     def stats(self) -> dict[str, Any]:
         """Figures of the gateway (since its start) and of its machine, as JSON values. Sizes are in bytes."""
         total = self._pool.counters()
-        process = psutil.Process()
-        memory = psutil.virtual_memory()
+        from pynetwork import machine  # noqa: PLC0415 - see start
+
         handlers = [handler.describe() for handler in self._pool.handlers()]
         return {
             "name": self.name,
@@ -247,19 +250,8 @@ class Gateway:
             "errors": total.errors,
             "received": total.received,
             "sent": total.sent,
-            "process": {
-                "memory": process.memory_info().rss,
-                "cpu_seconds": sum(process.cpu_times()[:2]),
-                "threads": process.num_threads(),
-            },
-            "machine": {
-                "cpus": psutil.cpu_count(),
-                "cpu_percent": psutil.cpu_percent(),
-                "load": list(psutil.getloadavg()),
-                "memory_total": memory.total,
-                "memory_available": memory.available,
-                "boot_time": psutil.boot_time(),
-            },
+            "process": machine.process_figures(),
+            "machine": machine.machine_figures(),
         }
 
 

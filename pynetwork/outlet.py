@@ -17,6 +17,7 @@ resumed.
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -109,6 +110,8 @@ class Outlet:
         self._largest = LARGE - 1
         self._sent_items = self._sent_size = 0
         self._sends = 0
+        self._quick = 0
+        self._sent_at = 0.0
         self._error: BaseException | None = None
         self._failure: BaseException | None = None
         self._ticker: threading.Thread | None = None
@@ -141,36 +144,63 @@ class Outlet:
     def _gather(self, source: Iterator[Any]) -> int:
         """The producing loop. Its first branch is the hot one: millions of small items a second pass through it."""
         idents, payloads = self._idents, self._payloads
-        number, quick, sent = -1, 0, 0.0
+        number = -1
         raw, block = True, self._block
         for number, item in enumerate(source):
             if type(item) is not tuple or len(item) != 2 or type(item[0]) is not int:
                 item = _numbered(item, number)
             ident, payload = item
-            if raw and type(payload) is bytes and ident >= 0 and len(payload) <= self._largest:
+            if raw and type(payload) is bytes and ident >= 0 and len(payload) <= self._largest and number < self._goal:
                 payloads.append(payload)
                 idents.append(ident)
-            elif payload is None or ident < 0:
+                continue
+            if payload is None or ident < 0:
                 return number
+            if not self._goal:
+                self._send_slowly(number, ident, payload)
             elif block is not None and block.lay(payload):
                 idents.append(ident)
             else:
                 self._append(ident, payload)
-                raw, block = self._form == RAW, self._block
-            if number < self._goal:
-                continue
-            fast = self._goal > 0
-            if not fast:
-                quick = quick + 1 if time.perf_counter() - sent < _QUICK else 0
-            self._flush()
-            if fast:
+            raw, block = self._form == RAW, self._block
+            if self._goal and number >= self._goal:
+                self._flush()
                 self._aim(number)
-            else:
-                sent = time.perf_counter()
-                if quick >= _QUICK_ITEMS:
-                    quick = 0
-                    self._hurry(number)
         return number + 1
+
+    def _send_slowly(self, number: int, ident: int, payload: Any) -> None:
+        """Send this item at once; when several came quickly, the stream turns fast."""
+        self._quick = self._quick + 1 if time.perf_counter() - self._sent_at < _QUICK else 0
+        if not self._send_alone(ident, payload):
+            self._append(ident, payload)
+            self._flush()
+        self._sent_at = time.perf_counter()
+        if self._quick >= _QUICK_ITEMS:
+            self._quick = 0
+            self._hurry(number)
+
+    def _send_alone(self, ident: int, payload: Any) -> bool:
+        """Send a small item the short way. False when it has to go the long one, with others or without."""
+        if self._idents:
+            return False
+        form, head, buffers, size = self._encode(ident, payload)
+        if size >= LARGE or form == TREE or len(buffers) > 1:
+            return False
+        try:
+            with self._link.lock:
+                self._check_ticker()
+                frame = self._connection.lone_item(form, head, ident, bytes(buffers[0]))
+                if frame is None:
+                    return False
+                self._link.send([frame])
+                self._hear()
+        except struct.error:
+            # The long way says what is wrong with the ident.
+            return False
+        except BaseException as error:
+            self._error = error
+            raise
+        return True
 
     def _append(self, ident: int, payload: Any) -> None:
         """An item that isn't as plain as those before: copy or encode it."""
@@ -231,13 +261,18 @@ class Outlet:
 
         First the sending: a lone item should not wait for a look at the socket.
         """
-        heard = True
-        while heard and self._idents:
+        while self._idents:
             self._spend_credit()
-            heard = False
-            while (event := self._link.poll_event()) is not None:
-                self._note(event)
-                heard = True
+            if not self._hear():
+                return
+
+    def _hear(self) -> bool:
+        """Take in what the caller says, without waiting; False when it says nothing."""
+        heard = False
+        while (event := self._link.poll_event()) is not None:
+            self._note(event)
+            heard = True
+        return heard
 
     def _spend_credit(self) -> None:
         idents, payloads, block, connection = self._idents, self._payloads, self._block, self._connection

@@ -336,6 +336,43 @@ def test_a_malformed_credit(head: bytes) -> None:
         deliver(connection_in(GATEWAY, Phase.RUNNING), frame(Kind.CREDIT, 0, 1, head))
 
 
+@pytest.mark.parametrize("ident", [0, 7, -3, 2**63 - 1])
+@pytest.mark.parametrize(
+    ("form", "head", "payload"),
+    [
+        (Form.RAW, b"", b"data"),
+        (Form.RAW, b"", b""),
+        (Form.JSON, b"", b'{"a":1}'),
+        (Form.ARRAY, b'["<u2",[1],"C"]', b"ab"),
+    ],
+)
+def test_a_lone_item_is_the_same_frame_by_the_short_way(form: Form, head: bytes, payload: bytes, ident: int) -> None:
+    short, long = ConnectionPair().connect().run(), ConnectionPair().connect().run()
+    for pair in (short, long):
+        pair.to_gateway(pair.client.credit(2, 100))
+    said = short.gateway.lone_item(form, head, ident, payload)
+    assert said == b"".join(long.gateway.items(form, head, [ident], [payload]))
+    assert state(short.gateway) == state(long.gateway)
+    assert len(short.to_client([said])) == 1
+
+
+@pytest.mark.parametrize(("items", "size"), [(0, 0), (0, 9), (1, 0)])
+def test_a_lone_item_waits_for_credit(items: int, size: int) -> None:
+    pair = ConnectionPair().connect().run()
+    pair.to_gateway(pair.client.credit(items, size))
+    assert pair.gateway.lone_item(Form.RAW, b"", 0, b"x") is None
+    pair.to_gateway(pair.client.credit(1, 1))
+    before = state(pair.gateway)
+    with pytest.raises(struct.error):
+        pair.gateway.lone_item(Form.RAW, b"", 2**63, b"x")
+    assert state(pair.gateway) == before
+    assert pair.gateway.lone_item(Form.RAW, b"", 0, b"x") is not None
+
+
+def test_there_is_no_lone_item_without_an_operation() -> None:
+    assert ConnectionPair().connect().gateway.lone_item(Form.RAW, b"", 0, b"x") is None
+
+
 def test_items_that_make_no_frame_leave_the_credit() -> None:
     pair = ConnectionPair().connect().run()
     pair.to_gateway(pair.client.credit(10, 10))

@@ -7,7 +7,7 @@ import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import orjson
@@ -690,3 +690,9 @@ def test_one_wrong_byte_raises_nothing_else(value: object, data: st.DataObject) 
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(*DOCUMENTED):
         decode(form, bytes(whole[: len(head)]), bytes(whole[len(head) :]), CLASSES)
+
+
+def test_a_named_tuple_arrives_as_a_list_like_any_other() -> None:
+    pair = NamedTuple("pair", [("x", int), ("y", bytes)])  # type: ignore[misc]
+    form, value_head, buffers, _ = encode({"at": pair(1, b"two")})
+    assert decode(form, value_head, b"".join(buffers)) == {"at": [1, b"two"]}

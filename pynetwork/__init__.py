@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from handshakes import (
     AuthenticationFailed,
     BadRequest,
@@ -25,15 +28,28 @@ from handshakes import (
     VersionMismatch,
     register,
 )
+from pynetwork import backend2
 from pynetwork._version import __version__
-from pynetwork.client import Client
+from pynetwork.backend2 import *  # noqa: F403
+from pynetwork.backend2 import __all__ as _helpers_2x
 from pynetwork.controller import Controller
 from pynetwork.endpoints import TLS
 from pynetwork.files import TransferReport
 from pynetwork.gateway import Gateway
+from pynetwork.names2x import Client
 from pynetwork.swarm import Swarm
 
-__all__ = [
+# What 2.x called it, at various times.
+backend = bk = backend2
+
+# Scripts for 2.x that begin with ``from pynetwork import *`` lean on what 2.x had imported for itself.
+_MODULES_2X = ("abc", "inspect", "json", "os", "platform", "re", "socket", "struct", "threading", "time", "warnings")
+_CLASSES_2X = {"Enum": "enum", "Lock": "threading", "tqdm": "tqdm"}
+
+__all__ = [  # noqa: PLE0604 - the starred names are strings
+    *_helpers_2x,
+    *_MODULES_2X,
+    *_CLASSES_2X,
     "TLS",
     "AuthenticationFailed",
     "BadRequest",
@@ -61,5 +77,18 @@ __all__ = [
     "ValueNotSupported",
     "VersionMismatch",
     "__version__",
+    "backend",
+    "backend2",
+    "bk",
     "register",
 ]
+
+if not TYPE_CHECKING:  # else no misspelt name would be told from these
+
+    def __getattr__(name: str) -> Any:
+        """What 2.x had imported for itself, once somebody asks for it."""
+        if name in _MODULES_2X:
+            return importlib.import_module(name)
+        if name in _CLASSES_2X:
+            return getattr(importlib.import_module(_CLASSES_2X[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

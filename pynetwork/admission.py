@@ -1,24 +1,35 @@
 """The gateway's doorway: accepts connections, and proves callers before they cost more than a few KiB.
 
 One thread holds every connection that has not proved itself: it waits on all of them at once, so neither silent nor
-slow callers take a handler's place. Each has a few KiB and a few seconds; when too many wait, the one that has
-waited longest makes room. Who has proved itself goes to the pool, or is told at once that the pool is full.
+slow callers take a handler's place. Each has a few KiB and a few seconds. Who has proved itself goes to the pool, or is
+told at once that the pool is full.
+
+When too many wait, one has to make room: of the machine that most of them come from, the one that has waited longest,
+and sooner one that has not even said hello. So a crowd from one place crowds out itself. It is complained about in the
+log, but not so often that the log would be what breaks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import selectors
 import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
-from handshakes.connection import Connection
+from handshakes.connection import Connection, Phase
 from handshakes.errors import PynetworkError, Refused
 from pynetwork.transport import Stream, TcpStream, TlsStream, address_name, tune
+
+try:
+    import resource
+except ImportError:  # Windows knows no such limit
+    resource = None  # type: ignore[assignment]
 
 __all__ = ["Admission"]
 
@@ -27,22 +38,57 @@ logger = logging.getLogger("pynetwork.gateway")
 HELLO_TIMEOUT = 5.0
 """Seconds that a caller has to prove itself."""
 MOST_WAITING = 256
-"""Connections that may be in the doorway at once."""
+"""Connections that may be in the doorway at once, where the system gives four times as many descriptors."""
 _ACCEPTS_AT_ONCE = 64
 _PAUSE = 0.1
+_COMPLAINTS_AT_ONCE = 500
+_COMPLAINTS_PER_SECOND = 5.0
 
 
 class _Caller:
     """A connection in the doorway."""
 
-    __slots__ = ("connection", "deadline", "handshaking", "peer", "sock")
+    __slots__ = ("connection", "deadline", "handshaking", "origin", "peer", "sock")
 
     def __init__(self, sock: socket.socket, connection: Connection, deadline: float) -> None:
         self.sock = sock
         self.connection = connection
         self.deadline = deadline
         self.peer = address_name(sock)
+        self.origin = _origin(sock)
         self.handshaking = isinstance(sock, ssl.SSLSocket)
+
+    @property
+    def has_greeted(self) -> bool:
+        """Whether its hello has come."""
+        return self.connection.phase is not Phase.HELLO
+
+
+class _Complaints:
+    """Warnings about callers: many at once, but only a few a second for long. What is left out is counted."""
+
+    def __init__(self) -> None:
+        self._room = float(_COMPLAINTS_AT_ONCE)
+        self._since = time.monotonic()
+        self._left_out = 0
+
+    def add(self, peer: str, reason: str) -> None:
+        """Say why a caller is turned away, if that can be said now."""
+        now = time.monotonic()
+        self._room = min(_COMPLAINTS_AT_ONCE, self._room + (now - self._since) * _COMPLAINTS_PER_SECOND)
+        self._since = now
+        if self._room < 1:
+            self._left_out += 1
+            return
+        self._room -= 1
+        self.tell_rest()
+        logger.warning("%s: %s", peer, reason)
+
+    def tell_rest(self) -> None:
+        """Say how many were left out."""
+        if self._left_out:
+            logger.warning("%d more connections were closed, too many to name each", self._left_out)
+        self._left_out = 0
 
 
 class Admission:
@@ -62,7 +108,7 @@ class Admission:
         context: ssl.SSLContext | None = None,
         certificate: bytes = b"",
         hello_timeout: float = HELLO_TIMEOUT,
-        most_waiting: int = MOST_WAITING,
+        most_waiting: int | None = None,
     ) -> None:
         self._listeners = listeners
         self._make_connection = make_connection
@@ -70,8 +116,10 @@ class Admission:
         self._context = context
         self._certificate = certificate
         self._hello_timeout = hello_timeout
-        self._most_waiting = most_waiting
+        self._most_waiting = most_waiting or _room_for_callers()
         self._callers: dict[int, _Caller] = {}
+        self._origins: Counter[str] = Counter()
+        self._complaints = _Complaints()
         self._selector = selectors.DefaultSelector()
         self._wake_in, self._wake_out = socket.socketpair()
         self._stopping = False
@@ -136,7 +184,7 @@ class Admission:
             logger.error("a connection can't be accepted: %s", error.strerror)
         self._starved = True
         if self._callers:
-            self._dismiss_oldest("to make room")
+            self._dismiss_from_crowd()
         else:
             # The listener stays readable, so without a pause this would be tried as fast as the machine can.
             time.sleep(_PAUSE)
@@ -152,9 +200,10 @@ class Admission:
             sock.close()
             return
         if len(self._callers) >= self._most_waiting:
-            self._dismiss_oldest("to make room for others")
+            self._dismiss_from_crowd()
         caller = _Caller(sock, self._make_connection(), time.monotonic() + self._hello_timeout)
         self._callers[sock.fileno()] = caller
+        self._origins[caller.origin] += 1
         self._selector.register(sock, selectors.EVENT_READ, caller)
         if not caller.handshaking:
             self._hear(caller)
@@ -211,31 +260,37 @@ class Admission:
         try:
             self._serve(stream, caller.connection)
         except Refused as refusal:
-            logger.warning("%s: refused: %s", caller.peer, refusal)
+            self._complaints.add(caller.peer, f"refused: {refusal}")
             with contextlib.suppress(PynetworkError):
                 stream.send(caller.connection.refuse(refusal.status, refusal.message), 0.5)
             stream.close()
         except PynetworkError as error:
-            logger.warning("%s: %s", caller.peer, error)
+            self._complaints.add(caller.peer, str(error))
             stream.close()
 
     def _dismiss_late(self) -> None:
         now = time.monotonic()
-        while self._callers and next(iter(self._callers.values())).deadline <= now:
-            self._dismiss_oldest(f"it did not prove itself within {self._hello_timeout:g} s")
+        while self._callers and (oldest := next(iter(self._callers.values()))).deadline <= now:
+            self._dismiss(oldest, f"it did not prove itself within {self._hello_timeout:g} s")
 
-    def _dismiss_oldest(self, reason: str) -> None:
-        oldest = next(iter(self._callers.values()), None)
-        if oldest is not None:
-            self._dismiss(oldest, reason)
+    def _dismiss_from_crowd(self) -> None:
+        """Dismiss one of those from where most come: the oldest that has not said hello, or else the oldest."""
+        ((crowd, _),) = self._origins.most_common(1)
+        theirs = [caller for caller in self._callers.values() if caller.origin == crowd]
+        silent = (caller for caller in theirs if not caller.has_greeted)
+        self._dismiss(next(silent, theirs[0]), "to make room for others")
 
     def _dismiss(self, caller: _Caller, reason: str) -> None:
-        logger.warning("%s: closed: %s", caller.peer, reason)
+        self._complaints.add(caller.peer, f"closed: {reason}")
         self._forget(caller)
         caller.sock.close()
 
     def _forget(self, caller: _Caller) -> None:
-        self._callers.pop(caller.sock.fileno(), None)
+        if self._callers.pop(caller.sock.fileno(), None) is None:
+            return
+        self._origins[caller.origin] -= 1
+        if not self._origins[caller.origin]:
+            del self._origins[caller.origin]
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(caller.sock)
 
@@ -246,3 +301,21 @@ class Admission:
         self._selector.close()
         for sock in (*self._listeners, self._wake_in, self._wake_out):
             sock.close()
+        self._complaints.tell_rest()
+
+
+def _origin(sock: socket.socket) -> str:
+    """Where a caller comes from: its address, of an IPv6 address the network, as one machine has a whole one."""
+    try:
+        address = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
+    except (OSError, ValueError, IndexError):
+        return ""
+    return str(address) if address.version == 4 else address.exploded[:19]
+
+
+def _room_for_callers() -> int:
+    """How many may wait without taking the descriptors that handlers need."""
+    if resource is None:
+        return MOST_WAITING
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_WAITING if most == resource.RLIM_INFINITY else max(1, min(MOST_WAITING, most // 4))

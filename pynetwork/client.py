@@ -7,53 +7,39 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from handshakes.connection import Phase
+from handshakes.connection import Connection, Phase
 from handshakes.errors import (
     Busy,
     Closed,
     ConnectionLost,
     DeadlineExceeded,
-    OperationAborted,
     PynetworkError,
-    RemoteFault,
     RemoteProtocolError,
-    ValueNotSupported,
-    refusal,
 )
-from handshakes.messages import Bytes, Event, Fault, Items, Message, Result, Rights
+from handshakes.messages import Bytes, Event, Items, Message, Rights
 from pynetwork.link import Link, Operation
+from pynetwork.operation import OperationState, message_of
 from pynetwork.transport import Deadline
 
-__all__ = ["CREDIT_ITEMS", "CREDIT_SIZE", "CallerOperation", "Client", "RemoteStream"]
+__all__ = ["CREDIT_ITEMS", "CREDIT_SIZE", "SURELY_TAKEN", "CallerOperation", "Client", "RemoteStream"]
 
 CREDIT_ITEMS = 65536
 """Items of a stream that may be on their way to a caller."""
 CREDIT_SIZE = 2 * 1024 * 1024
 """Bytes of them (one item may exceed it)."""
 
-_SURELY_TAKEN = 64 * 1024
+SURELY_TAKEN = 64 * 1024
 """Bytes that the system takes over even from a peer that does not read."""
 
 _DEFAULT: Any = object()
 
 
-def raise_fault(fault: Fault) -> None:
-    """Raise what ended an operation."""
-    if fault.status == 0:
-        raise RemoteFault(fault.type_name, fault.message, fault.traceback)
-    if fault.status == 499:
-        raise OperationAborted(fault.message)
-    raise refusal(fault.status, fault.message)
-
-
-class CallerOperation(Operation):
+class CallerOperation(OperationState, Operation):
     """A running operation, on the caller's side. Leaving its ``with`` block before its end aborts it."""
 
     def __init__(self, client: Client, verb: str, parameters: tuple[Any, ...], timeout: float | None = None) -> None:
-        self._link = client.link
-        self._client = client
-        self._value: Any = None
-        self.ended = False
+        OperationState.__init__(self, client)
+        Operation.__init__(self, client.link)
         client.begin(verb, parameters, timeout)
 
     def receive(self, timeout: float | None = None) -> Message | None:
@@ -62,43 +48,16 @@ class CallerOperation(Operation):
         Raises the `RemoteFault` or `Refused` that ended it, `ConnectionLost`, or `DeadlineExceeded` (it still runs
         then).
         """
-        event = None if self.ended else self.next_event(timeout)
-        if event is None or type(event) is Message:
-            return event
-        raise RemoteProtocolError(f"{type(event).__name__} is no part of this operation")
+        return None if self.ended else message_of(self.next_event(timeout))
 
     def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when the operation has ended with its result."""
         try:
             event = self._link.next_event(timeout)
-        except DeadlineExceeded:
-            raise
-        except ValueNotSupported:
-            # A value whose class is not registered here: the pair is as good as before.
-            if self._link.connection.phase is Phase.RUNNING:
-                self.abort()
-            else:
-                self._end()
-            raise
         except BaseException as error:
-            self._end()
-            self._client.lose(error)
-            if self._client.closed and isinstance(error, PynetworkError):
-                raise Closed("this client was closed in the middle of an operation") from error
+            self._fail(error)
             raise
-        if type(event) is Result:
-            self._end()
-            self._value = event.value
-            return None
-        if type(event) is Fault:
-            self._end()
-            raise_fault(event)
-        if type(event) not in (Items, Message):
-            self._end()
-            lost = ConnectionLost(f"{self.peer} ended the pair in the middle of an operation")
-            self._client.lose(lost)
-            raise lost
-        return event
+        return event if type(event) is Items else self._take(event)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and answer the result. Raises as ``receive``."""
@@ -112,14 +71,10 @@ class CallerOperation(Operation):
             try:
                 self._link.send(self._link.connection.abort())
             except PynetworkError as error:
-                self._client.lose(error)
+                self._pair.lose(error)
             finally:
                 # Not before: whoever waits for the turn would speak in between.
                 self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        self._client.release()
 
     def __enter__(self) -> CallerOperation:
         return self
@@ -150,6 +105,11 @@ class Client:
     def peer(self) -> str:
         """The gateway's address."""
         return self.link.peer
+
+    @property
+    def connection(self) -> Connection:
+        """The pair's state machine."""
+        return self.link.connection
 
     @property
     def rights(self) -> Rights:
@@ -188,7 +148,7 @@ class Client:
             self._running = verb
             self._owner = threading.get_ident()
             buffers = self.link.connection.open(verb, parameters)
-            if self.link.connection.leaving and sum(map(len, buffers)) > _SURELY_TAKEN:
+            if self.link.connection.leaving and sum(map(len, buffers)) > SURELY_TAKEN:
                 self._settle(timeout)
             if further is not None:
                 buffers += further()
@@ -402,13 +362,10 @@ class _StreamOperation(CallerOperation):
     completed = False
 
     def __init__(self, client: Client, parameters: tuple[Any, ...]) -> None:
+        OperationState.__init__(self, client)
         Operation.__init__(self, client.link)
         self._client = client
-        self._value = None
-        self.ended = False
-        client.begin(
-            "stream", parameters, client.timeout, lambda: self._link.connection.credit(CREDIT_ITEMS, CREDIT_SIZE)
-        )
+        client.begin("stream", parameters, client.timeout, lambda: client.connection.credit(CREDIT_ITEMS, CREDIT_SIZE))
 
     def grant(self, items: int, size: int) -> None:
         """Allow the gateway so much more."""

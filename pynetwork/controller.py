@@ -15,16 +15,16 @@ from handshakes.errors import ConfigurationError, ConnectionLost, PoolFull, Remo
 from handshakes.messages import Registry, Welcome
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
-from pynetwork.client import Client
 from pynetwork.endpoints import TLS, connect
 from pynetwork.link import Link
+from pynetwork.names2x import Client, ControllerNames, controller_arguments
 from pynetwork.swarm import Swarm
 from pynetwork.transport import Deadline, Stream, backoff
 
 __all__ = ["Controller"]
 
 
-class Controller:
+class Controller(ControllerNames):
     """Dials the gateway at ``host``:``port``.
 
     - ``download_dir``: where downloads go unless told otherwise.
@@ -33,6 +33,7 @@ class Controller:
     - ``timeout``: seconds that connecting may take, and each call of the clients unless told otherwise.
     - ``verbose``: say on stderr what happens.
     - ``limit``: the largest message accepted, in bytes.
+    - ``gateway_ip``: the name of ``host`` in 2.x.
 
     It holds no connection itself, and may be used from many threads.
     """
@@ -49,18 +50,20 @@ class Controller:
         *,
         limit: int = LIMIT,
         registry: Registry = default_registry,
+        gateway_ip: str | None = None,
     ) -> None:
+        host, key, verbose = controller_arguments(host, gateway_ip, key, verbose)
         if not 0 < port <= 65535:
             raise ConfigurationError(f"{port} is no port: ports are 1 to 65535")
         if tls is not None and not isinstance(tls, (TLS, ssl.SSLContext)):
             raise ConfigurationError(f"tls={tls!r} must be a TLS(ca=) or TLS(fingerprint=), or an ssl.SSLContext")
         self.host = host
         self.port = port
-        self.download_dir = Path(download_dir)
+        self.download_dir = Path(download_dir or "Downloads")
         self.timeout = timeout
         self.verbose = verbose
         self._key = None if key is None else derive_key(key)
-        self._tls = tls.client_context() if isinstance(tls, TLS) and tls.fingerprint is None else tls
+        self.tls = tls.client_context() if isinstance(tls, TLS) and tls.fingerprint is None else tls
         self._limit = limit
         self._registry = registry
 
@@ -89,45 +92,51 @@ class Controller:
         """Stop the gateway. Raises `Forbidden` unless this controller's key grants the right ``stop``."""
         with self.get_client() as client:
             client.request("stop")
-        self._say("the gateway stops")
+        self.say("the gateway stops")
 
     def _dial(self) -> Client:
         deadline = Deadline(self.timeout)
-        stream = connect(self.host, self.port, timeout=self.timeout, tls=self._tls)
+        stream = connect(self.host, self.port, timeout=self.timeout, tls=self.tls)
         try:
             client = self.join(stream, deadline)
         except ConnectionLost as error:
             stream.close()
-            if self._tls is None and not stream.received:
-                raise ConnectionLost(f"{error}, without a word; if that gateway has tls=, it is needed here too") from (
-                    error
-                )
-            raise
+            raise self.explain(error, silent=not stream.received) from error
         except BaseException:
             stream.close()
             raise
-        self._say(f"connected to {client.link.connection.peer_agent} at {stream.peer}")
+        self.say(f"connected to {client.link.connection.peer_agent} at {stream.peer}")
         return client
 
     def join(self, stream: Stream, deadline: Deadline | None = None) -> Client:
         """A client over a stream that leads to a gateway already. Raises as ``get_client``."""
         deadline = deadline or Deadline(self.timeout)
-        connection = Connection(
-            Role.CLIENT,
-            nonce=secrets.token_bytes(NONCE_SIZE),
-            key=self._key,
-            limit=self._limit,
-            certificate=stream.certificate,
-            agent=f"pynetwork {__version__}",
-            registry=self._registry,
-        )
+        connection = self.new_connection(stream.certificate)
         link = Link(stream, connection)
         link.send(connection.start(), deadline.remaining())
         event = link.next_event(deadline.remaining())
         if type(event) is not Welcome:
             raise RemoteProtocolError(f"{type(event).__name__} arrived in the handshake")
-        return Client(link, self.timeout)
+        return Client(link, self.timeout, self.download_dir, self.say)
 
-    def _say(self, text: str) -> None:
+    def explain(self, error: ConnectionLost, *, silent: bool) -> ConnectionLost:
+        """Why a connection was lost before its welcome, by a gateway that was ``silent`` till then."""
+        if self.tls is None and silent:
+            return ConnectionLost(f"{error}, without a word; if that gateway has tls=, it is needed here too")
+        return error
+
+    def new_connection(self, certificate: bytes) -> Connection:
+        """The state machine for a pair, to a gateway with this TLS certificate (its SHA-256, empty without TLS)."""
+        return Connection(
+            Role.CLIENT,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+            key=self._key,
+            limit=self._limit,
+            certificate=certificate,
+            agent=f"pynetwork {__version__}",
+            registry=self._registry,
+        )
+
+    def say(self, text: str) -> None:
         if self.verbose:
             print(f"pynetwork: {text}", file=sys.stderr, flush=True)

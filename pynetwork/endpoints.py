@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import ipaddress
 import socket
 import ssl
 import sys
@@ -123,6 +124,8 @@ def connect(
     if isinstance(failure, TimeoutError) or deadline.passed:
         raise DeadlineExceeded(f"{place} did not answer within {timeout} s") from failure
     reason = failure.strerror or str(failure) if failure else "it has no address"
+    if isinstance(failure, ConnectionRefusedError) and not ipaddress.ip_address(address[0]).is_loopback:
+        reason += "; a gateway without key= and tls= serves only the machine it runs on"
     raise ConnectionLost(f"no gateway can be reached at {place}: {reason}") from failure
 
 

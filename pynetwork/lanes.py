@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from handshakes.errors import Closed, ConfigurationError, ConnectionLost, PoolFull, PynetworkError
 from pynetwork.client import Client
 from pynetwork.transport import backoff
 
-__all__ = ["Lanes", "LanesReport"]
+__all__ = ["MOST_SHORT_LIVES", "REDIALS", "SHORT_LIFE", "Lanes", "LanesReport", "OneLane", "all_or_none"]
 
-_REDIALS = 4
-_SHORT_LIFE = 1.0
-_MOST_SHORT_LIVES = 8
+REDIALS = 4
+SHORT_LIFE = 1.0
+MOST_SHORT_LIVES = 8
 """A lane that is lost again within a second, so many times in a row, is not replaced any more."""
 
 
@@ -86,16 +86,12 @@ class Lanes:
             for dial in dials:
                 dial.give_up()
             raise
-        failures = [dial.failure for dial in dials if dial.failure is not None]
-        if failures:
+        try:
+            all_or_none([dial.failure for dial in dials if dial.failure is not None], count)
+        except BaseException:
             for dial in dials:
                 dial.give_up()
-            if isinstance(failures[0], PoolFull) and count > 1:
-                raise PoolFull(
-                    f"{count} connections were asked for, and only {count - len(failures)} found a free handler; ask "
-                    "for fewer lanes, wait for others to leave, or raise max_poolsize on the gateway"
-                ) from failures[0]
-            raise failures[0]
+            raise
         return [dial.client for dial in dials if dial.client is not None]
 
     def run(self, work: Callable[[Client, int], None], over: Callable[[int], None] | None = None) -> LanesReport:
@@ -113,7 +109,7 @@ class Lanes:
     def revive(self, lane: int, stopping: threading.Event) -> Client | None:
         """A new client for a lane whose connection was lost; None when there is none to be had."""
         self.clients[lane].close()
-        for pause, _ in zip(backoff(), range(_REDIALS), strict=False):
+        for pause, _ in zip(backoff(), range(REDIALS), strict=False):
             if stopping.is_set() or self._closed.is_set():
                 return None
             try:
@@ -145,6 +141,23 @@ class Lanes:
         self._closed.set()
         for client in self.clients:
             client.close()
+
+
+class OneLane:
+    """A client that exists, as lanes for one job. It stays its owner's: nothing replaces it, and nothing closes it."""
+
+    count = 1
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def run(self, work: Callable[[Client, int], None], over: Callable[[int], None] | None = None) -> LanesReport:
+        """Run ``work(client, 0)`` here and now, then ``over(0)``. Raises what ``work`` raises."""
+        try:
+            work(self._client, 0)
+        finally:
+            (over or _nothing)(0)
+        return LanesReport()
 
 
 class _Run:
@@ -202,8 +215,8 @@ class _Run:
             except ConnectionLost as error:
                 if self._stopping.is_set():
                     return
-                short_lives = short_lives + 1 if time.monotonic() - began < _SHORT_LIFE else 0
-                client = self._replace(lane, error, allowed=short_lives < _MOST_SHORT_LIVES)
+                short_lives = short_lives + 1 if time.monotonic() - began < SHORT_LIFE else 0
+                client = self._replace(lane, error, allowed=short_lives < MOST_SHORT_LIVES)
             except BaseException as error:
                 self._fail(error)
                 return
@@ -227,6 +240,18 @@ class _Run:
     def _stop(self) -> None:
         self._stopping.set()
         self._lanes.interrupt()
+
+
+def all_or_none(failures: Sequence[BaseException], count: int) -> None:
+    """Raise the first of the failures in dialling ``count`` lanes, if there are any, with what to do about it."""
+    if not failures:
+        return
+    if isinstance(failures[0], PoolFull) and count > 1:
+        raise PoolFull(
+            f"{count} connections were asked for, and only {count - len(failures)} found a free handler; ask "
+            "for fewer lanes, wait for others to leave, or raise max_poolsize on the gateway"
+        ) from failures[0]
+    raise failures[0]
 
 
 def _nothing(_lane: int) -> None:

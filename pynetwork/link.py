@@ -155,6 +155,11 @@ class Operation(ABC):
         """
         self._link.send(self._link.connection.message(code, head, buffers))
 
+    @property
+    def received(self) -> int:
+        """The bytes that have come over the pair so far."""
+        return self._link.stream.received
+
     @abstractmethod
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message, or None when the operation has ended with its result. Raises what ended it otherwise."""

@@ -33,7 +33,17 @@ from handshakes.errors import (
 )
 from handshakes.messages import Bytes
 
-__all__ = ["Deadline", "MemoryStream", "Stream", "TcpStream", "TlsStream", "address_name", "backoff", "tune"]
+__all__ = [
+    "Deadline",
+    "MemoryStream",
+    "Stream",
+    "TcpStream",
+    "TlsStream",
+    "address_name",
+    "backoff",
+    "peer_is_silent",
+    "tune",
+]
 
 KEEPALIVE_IDLE = 10
 KEEPALIVE_INTERVAL = 5
@@ -182,7 +192,7 @@ class TcpStream(Stream):
             deadline = Deadline(None if timeout is None else timeout - _slice(timeout))
         if deadline.passed:
             raise DeadlineExceeded(f"{self.peer} did not get ready in time")
-        if _peer_is_silent(self._sock):
+        if peer_is_silent(self._sock):
             raise ConnectionLost(f"{self.peer} has not acknowledged anything for {DEAD_AFTER} s") from TimeoutError(
                 errno.ETIMEDOUT, "no acknowledgement"
             )
@@ -353,7 +363,7 @@ def address_name(sock: socket.socket) -> str:
     return str(name) or "a local socket"
 
 
-def _peer_is_silent(sock: socket.socket) -> bool:
+def peer_is_silent(sock: socket.socket) -> bool:
     """Whether bytes or probes have been on their way unanswered for `DEAD_AFTER` seconds (Linux: TCP_INFO)."""
     if not hasattr(socket, "TCP_INFO"):
         return False

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from handshakes.errors import ConfigurationError
 from handshakes.manifest import CHUNK_LIMIT, Skipped
 from handshakes.paths import check_path
-from pynetwork.files.downloads import Download
+from pynetwork.files.downloads import Download, list_share
 from pynetwork.files.jobs import Progress, TransferReport
 from pynetwork.files.uploads import Upload
-from pynetwork.lanes import Lanes
+from pynetwork.lanes import Lanes, OneLane
 
-__all__ = ["Progress", "Skipped", "TransferReport", "download", "upload"]
+__all__ = ["Progress", "Skipped", "TransferReport", "download", "list_share", "make_download", "make_upload", "upload"]
 
 
 def download(
-    lanes: Lanes,
+    lanes: Lanes | OneLane,
     share: str,
     *,
     pattern: str | None = None,
@@ -32,6 +32,7 @@ def download(
     durable: bool = False,
     progress: bool | Progress | None = None,
     overwrite: bool = True,
+    flat: bool = False,
     chunk_size: int | None = None,
 ) -> TransferReport:
     """Bring files of the shared folder ``share`` into the folder ``to``, which is made if need be.
@@ -43,12 +44,43 @@ def download(
     - ``progress``: None shows a bar on stderr when that is a terminal, True and False say so; or a callable,
       see `Progress`.
     - ``overwrite``: False keeps files that exist; they are among the skipped.
+    - ``flat``: every file lands in ``to`` itself, without the folders on its path; of two that have one name
+      there, the second is skipped.
     - ``chunk_size``: bytes, for measuring; large files have larger ones by themselves.
 
     Raises `ConfigurationError` and `UnsafePath` for arguments that can't be, before anything is sent;
     `NotFound` when there is no such share, `Forbidden` without the right, `ConnectionLost` when no lane is
     left, `RemoteProtocolError` when the gateway breaks the protocol, and `OSError` when ``to`` can't be made.
     """
+    job = make_download(
+        lanes.count,
+        share,
+        pattern=pattern,
+        files=files,
+        to=to,
+        durable=durable,
+        progress=progress,
+        overwrite=overwrite,
+        flat=flat,
+        chunk_size=chunk_size,
+    )
+    return job.run(lanes)
+
+
+def make_download(
+    lanes: int,
+    share: str,
+    *,
+    pattern: str | None = None,
+    files: Sequence[str] | None = None,
+    to: str | os.PathLike[str],
+    durable: bool = False,
+    progress: bool | Progress | None = None,
+    overwrite: bool = True,
+    flat: bool = False,
+    chunk_size: int | None = None,
+) -> Download:
+    """The job of `download`, for so many lanes of any driver. Raises `ConfigurationError` and `UnsafePath`."""
     if pattern is not None and files is not None:
         raise ConfigurationError("pattern= and files= both say what to download; give one of them")
     matcher = None
@@ -62,22 +94,22 @@ def download(
     names = None if files is None else list(dict.fromkeys(files))
     for name in names or ():
         check_path(name)
-    job = Download(
+    return Download(
         share,
         matcher,
         names,
         to,
-        lanes=lanes.count,
+        lanes=lanes,
         durable=durable,
         overwrite=overwrite,
+        flat=flat,
         progress=progress,
         chunk_size=_checked(chunk_size),
     )
-    return job.run(lanes)
 
 
 def upload(
-    lanes: Lanes,
+    lanes: Lanes | OneLane,
     paths: Sequence[str | os.PathLike[str]],
     *,
     dirname: str = "",
@@ -91,19 +123,32 @@ def upload(
     that would have the same name there are not mixed up: the second is skipped. Options and errors as with
     `download`.
     """
+    job = make_upload(lanes.count, paths, dirname=dirname, durable=durable, progress=progress, chunk_size=chunk_size)
+    return job.run(lanes)
+
+
+def make_upload(
+    lanes: int,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    dirname: str = "",
+    durable: bool = False,
+    progress: bool | Progress | None = None,
+    chunk_size: int | None = None,
+) -> Upload:
+    """The job of `upload`, for so many lanes of any driver. Raises `ConfigurationError` and `UnsafePath`."""
     if isinstance(paths, (str, os.PathLike)):
         raise ConfigurationError(f"paths={paths!r} must be a list of files and folders")
     if dirname:
         check_path(dirname)
-    job = Upload(
+    return Upload(
         paths,
         dirname,
-        lanes=lanes.count,
+        lanes=lanes,
         durable=durable,
         progress=progress,
         chunk_size=_checked(chunk_size),
     )
-    return job.run(lanes)
 
 
 def _checked(chunk_size: int | None) -> int | None:

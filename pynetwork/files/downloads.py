@@ -6,7 +6,10 @@ import contextlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from handshakes.chunks import Pack, Run, Seal, Work
 from handshakes.errors import RemoteProtocolError, UnsafePath
@@ -24,14 +27,24 @@ from handshakes.transfer import (
     encode_names,
     reason_text,
 )
-from pynetwork.client import CallerOperation, Client
+from pynetwork.client import Client
+from pynetwork.files.conversation import Begin, Conversation, End, Hear, Say, converse
 from pynetwork.files.folders import Folder, folds_case, reason_for
-from pynetwork.files.jobs import Asked, Job, JobLane, Progress
+from pynetwork.files.jobs import Asked, Carrier, Job, JobLane, Progress
 from pynetwork.files.partials import PartialFile, TargetExists, write_file
 
-__all__ = ["Download"]
+__all__ = ["Download", "list_share"]
 
 _NAMES = 256
+
+
+@dataclass
+class _Found:
+    """What is to be brought, and what is not."""
+
+    files: list[Entry] = field(default_factory=list)
+    folders: list[Entry] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 class Download(Job):
@@ -49,6 +62,7 @@ class Download(Job):
         lanes: int,
         durable: bool,
         overwrite: bool,
+        flat: bool,
         progress: bool | Progress | None,
         chunk_size: int | None,
     ) -> None:
@@ -57,65 +71,69 @@ class Download(Job):
         self.to = to
         self.durable = durable
         self.overwrite = overwrite
+        self.flat = flat
         self._pattern = pattern
         self._files = files
         self._modes: dict[tuple[str, ...], int] = {}
 
-    def open_lane(self, client: Client) -> DownloadLane:
-        """A lane with a folder of its own."""
-        folder = self._open_target()
-        try:
-            return DownloadLane(self, client.open("files.fetch", self.share), folder)
-        except BaseException:
-            folder.close()
-            raise
+    def opening(self) -> tuple[Any, ...]:
+        """Fetching from the share."""
+        return "files.fetch", self.share
 
-    def prepare(self, client: Client) -> None:
+    def make_lane(self, operation: Carrier) -> DownloadLane:
+        """A lane with a folder of its own."""
+        return DownloadLane(self, operation, self._open_target())
+
+    def prepare(self) -> Conversation:
         """List the share, choose, and make the folders."""
-        wanted: list[Entry] = []
-        folders: list[Entry] = []
-        skipped: list[Skipped] = []
-        pages = _list_all(client, self.share) if self._files is None else _list_named(client, self.share, self._files)
-        for page in pages:
-            for entry in page.files:
-                _check(entry.path)
-            with contextlib.suppress(UnsafePath):
-                self._modes.update((check_path(entry.path), entry.mode) for entry in page.folders)
-            chosen = page.files
-            if self._pattern is not None:
-                matches = self._pattern.fullmatch
-                chosen = [entry for entry in chosen if matches(entry.path)]
-                skipped += [entry for entry in page.skipped if matches(entry.path)]
-            else:
-                folders += page.folders
-                skipped += page.skipped
-            wanted += chosen
+        found = _Found()
+        choose = partial(self._choose, found)
+        yield from _list(self.share, choose) if self._files is None else _look_up(self.share, self._files, choose)
         with self._open_target() as folder:
-            wanted = list(self._without_clashes(folder, wanted, skipped))
-            for entry in folders:
-                _make_folder(folder, entry.path, skipped)
-        self.skipped += skipped
+            wanted = list(self._without_clashes(folder, found.files, found.skipped))
+            for entry in found.folders:
+                _make_folder(folder, entry.path, found.skipped)
+        self.skipped += found.skipped
         self.add(wanted)
+
+    def _choose(self, found: _Found, page: Page) -> None:
+        """Add what is wanted of a page of the listing."""
+        for entry in page.files:
+            _check(entry.path)
+        with contextlib.suppress(UnsafePath):
+            self._modes.update((check_path(entry.path), entry.mode) for entry in page.folders)
+        if self._pattern is not None:
+            matches = self._pattern.fullmatch
+            found.files += [entry for entry in page.files if matches(entry.path)]
+            found.skipped += [entry for entry in page.skipped if matches(entry.path)]
+        else:
+            found.files += page.files
+            found.skipped += page.skipped
+            found.folders += [] if self.flat else page.folders
 
     def _open_target(self) -> Folder:
         folder = Folder(self.to, create=True)
         folder.modes = self._modes
         return folder
 
+    def place(self, path: str) -> str:
+        """Where below ``to`` the file at ``path`` in the share goes."""
+        return path.rpartition("/")[2] if self.flat else path
+
     def _without_clashes(self, folder: Folder, entries: list[Entry], skipped: list[Skipped]) -> Iterator[Entry]:
         """Those that may be written: none twice, none that exists if it is to be kept."""
         folds = folds_case(folder)
+        reason = f"another file has this name{', but for case,' if folds else ''} in the target folder"
         seen: set[str] = set()
         for entry in entries:
-            if folds:
-                name = unicodedata.normalize("NFC", entry.path).casefold()
+            place = self.place(entry.path)
+            if folds or self.flat:
+                name = unicodedata.normalize("NFC", place).casefold() if folds else place
                 if name in seen:
-                    skipped.append(
-                        Skipped(entry.path, "another file has this name, but for case, in the target folder")
-                    )
+                    skipped.append(Skipped(entry.path, reason))
                     continue
                 seen.add(name)
-            if not self.overwrite and _exists(folder, entry.path):
+            if not self.overwrite and _exists(folder, place):
                 skipped.append(Skipped(entry.path, reason_for(TargetExists())))
                 continue
             yield entry
@@ -147,34 +165,39 @@ def _make_folder(folder: Folder, path: str, skipped: list[Skipped]) -> None:
         skipped.append(Skipped(path, reason_for(error)))
 
 
-def _list_all(client: Client, share: str) -> Iterator[Page]:
-    with client.open("files.list", share, False) as operation:
-        while True:
-            message = operation.receive()
-            if message is None:
-                return
-            yield _page(message)
-            operation.send(Code.MORE)
+def list_share(client: Client, share: str, files: Sequence[str] | None = None) -> list[Page]:
+    """What is in a shared folder, or what these ``files`` in it are. Raises as `download`."""
+    pages: list[Page] = []
+    converse(client, _list(share, pages.append) if files is None else _look_up(share, files, pages.append))
+    return pages
 
 
-def _list_named(client: Client, share: str, names: Sequence[str]) -> Iterator[Page]:
+def _list(share: str, take: Callable[[Page], object]) -> Conversation:
+    """All that is in a share, page by page."""
+    yield Begin("files.list", (share, False))
+    while (message := (yield Hear())) is not None:
+        take(_page(message))
+        yield Say(Code.MORE)
+
+
+def _look_up(share: str, names: Sequence[str], take: Callable[[Page], object]) -> Conversation:
     """The entries of these names, asked for in groups, some of them ahead of the answers."""
     groups = [names[at : at + _NAMES] for at in range(0, len(names), _NAMES)]
     asked = set(names)
-    with client.open("files.list", share, True) as operation:
-        for number in range(len(groups) + PAGE_WINDOW):
-            if number < len(groups):
-                operation.send(Code.NAMES, b"", encode_names(groups[number]))
-            if number >= PAGE_WINDOW:
-                message = operation.receive()
-                if message is None:
-                    raise RemoteProtocolError("the gateway did not look up all names")
-                page = _page(message)
-                if page.folders or any(entry.path not in asked for entry in page.files):
-                    raise RemoteProtocolError("the gateway lists what was not asked for")
-                yield page
-        operation.send(Code.FINISH)
-        operation.result()
+    yield Begin("files.list", (share, True))
+    for number in range(len(groups) + PAGE_WINDOW):
+        if number < len(groups):
+            yield Say(Code.NAMES, encode_names(groups[number]))
+        if number >= PAGE_WINDOW:
+            message = yield Hear()
+            if message is None:
+                raise RemoteProtocolError("the gateway did not look up all names")
+            page = _page(message)
+            if page.folders or any(entry.path not in asked for entry in page.files):
+                raise RemoteProtocolError("the gateway lists what was not asked for")
+            take(page)
+    yield Say(Code.FINISH)
+    yield End()
 
 
 def _page(message: Message) -> Page:
@@ -188,7 +211,7 @@ class DownloadLane(JobLane):
 
     job: Download
 
-    def __init__(self, job: Download, operation: CallerOperation, folder: Folder) -> None:
+    def __init__(self, job: Download, operation: Carrier, folder: Folder) -> None:
         super().__init__(job, operation)
         self._folder = folder
 
@@ -227,7 +250,9 @@ class DownloadLane(JobLane):
             if work.void:
                 return None
             if work.file.handle is None:
-                self.job.keep(work.file, PartialFile(self._folder, work.file.entry))
+                entry = work.file.entry
+                placed = entry._replace(path=self.job.place(entry.path))
+                self.job.keep(work.file, PartialFile(self._folder, placed))
             return work.file.entry
 
     # Being answered
@@ -281,7 +306,7 @@ class DownloadLane(JobLane):
                 again.append(entry)
             else:
                 try:
-                    arrived = Entry(entry.path, length, mtime_ns, mode)
+                    arrived = Entry(self.job.place(entry.path), length, mtime_ns, mode)
                     write_file(folder, arrived, piece, durable=durable, overwrite=overwrite)
                 except (UnsafePath, OSError) as error:
                     skipped.append(Skipped(entry.path, reason_for(error)))

@@ -25,7 +25,7 @@ from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import check_path, is_partial
 
-__all__ = ["Directory", "Folder", "NotAFile", "Turn", "entry_of", "folds_case", "reason_for", "walk"]
+__all__ = ["NO_FILE", "Directory", "Folder", "NotAFile", "Turn", "entry_of", "folds_case", "reason_for", "walk"]
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
@@ -98,6 +98,9 @@ _REASONS = {
     errno.EFBIG: "it is too large for that file system",
     errno.ENAMETOOLONG: "its name is too long for that file system",
 }
+
+NO_FILE = frozenset([*_KINDS.values(), _REASONS[errno.ENOENT]])
+"""Reasons for skipping what is no file to move, in a listing, as against a file that can't be moved."""
 
 
 def reason_for(error: Exception) -> str:

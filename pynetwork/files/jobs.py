@@ -11,21 +11,20 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from tqdm import tqdm
+from typing import Any, Protocol
 
 from handshakes.chunks import TRIES, ChunkPlan, LargeFile, Pack, Run, Seal, Work
 from handshakes.errors import ConnectionLost, DeadlineExceeded, RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
-from handshakes.messages import Message
+from handshakes.messages import Bytes, Message
 from handshakes.transfer import ChunkHead, Code, Status
 from pynetwork.client import CallerOperation, Client
+from pynetwork.files.conversation import Conversation, converse, next_answer
 from pynetwork.files.folders import Turn
 from pynetwork.files.partials import PartialFile
-from pynetwork.lanes import Lanes, LanesReport
+from pynetwork.lanes import Lanes, LanesReport, OneLane
 
-__all__ = ["DAMAGED", "Asked", "Job", "JobLane", "Progress", "TransferReport"]
+__all__ = ["DAMAGED", "Asked", "Carrier", "Job", "JobLane", "Progress", "TransferReport"]
 
 Progress = Callable[[int, int, int, int], object]
 """Called now and then with bytes done, bytes in all, files done and files in all."""
@@ -86,6 +85,9 @@ class _Display:
         self._bar: tqdm[Any] | None = None
         wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress is True
         if wanted:
+            # Only now: importing it takes half as long as numpy.
+            from tqdm import tqdm  # noqa: PLC0415
+
             self._bar = tqdm(
                 total=plan.bytes_total, desc=name, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr
             )
@@ -122,6 +124,7 @@ class Job(ABC):
         self.skipped: list[Skipped] = []
         self.chunk_size = chunk_size or CHUNK_SIZE
         self.turn = Turn()
+        self.listeners: list[Callable[[], object]] = []
         self._progress = progress
         self._display: _Display | None = None
         self._prepared = False
@@ -134,12 +137,16 @@ class Job(ABC):
     # For subclasses
 
     @abstractmethod
-    def prepare(self, client: Client) -> None:
-        """Find out what is to be moved and fill the plan. Called again, on another lane, when the link broke."""
+    def prepare(self) -> Conversation:
+        """Find out what is to be moved and fill the plan. Done again, on another lane, when the link broke."""
 
     @abstractmethod
-    def open_lane(self, client: Client) -> JobLane:
-        """One lane's part of the job."""
+    def opening(self) -> tuple[Any, ...]:
+        """The verb and parameters that open one lane's part of the job."""
+
+    @abstractmethod
+    def make_lane(self, operation: Carrier) -> JobLane:
+        """One lane's part of the job. Raises `OSError` when that can't be."""
 
     def add(self, entries: list[Entry], origin: object = None, tries: int = 0) -> None:
         """Plan these files: small ones in packs, large ones, the largest first, in chunks."""
@@ -158,18 +165,17 @@ class Job(ABC):
 
     # Running
 
-    def run(self, lanes: Lanes) -> TransferReport:
+    def run(self, lanes: Lanes | OneLane) -> TransferReport:
         """Do it on all lanes and say how it went."""
         began = time.perf_counter()
         try:
             used = lanes.run(self._work)
         finally:
-            self._give_up_unfinished()
-            if self._display is not None:
-                self._display.close()
-        return self._report(used, time.perf_counter() - began)
+            self.close()
+        return self.report(used, time.perf_counter() - began)
 
-    def _report(self, used: LanesReport, seconds: float) -> TransferReport:
+    def report(self, used: LanesReport, seconds: float) -> TransferReport:
+        """How it went."""
         plan = self.plan
         return TransferReport(
             plan.files_done,
@@ -186,19 +192,35 @@ class Job(ABC):
         try:
             with self._preparing:
                 if not self._prepared:
-                    self.prepare(client)
-                    self._prepared = True
-                    self._display = _Display(self._progress, self.name, self.plan)
-                    self._display.show(last=True)
-            self.open_lane(client).run()
+                    converse(client, self.prepare())
+                    self.prepared()
+            with client.open(*self.opening()) as operation:
+                self.make_lane(operation).run(operation)
         except ConnectionLost as error:
-            self._note_loss(error)
+            self.note_loss(error)
             raise
         finally:
             with self.changed:
-                self.changed.notify_all()
+                self.notify()
 
-    def _note_loss(self, error: ConnectionLost) -> None:
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the plan is made."""
+        return self._prepared
+
+    def prepared(self) -> None:
+        """The plan is made: from now on its progress is shown."""
+        self._prepared = True
+        self._display = _Display(self._progress, self.name, self.plan)
+        self._display.show(last=True)
+
+    def notify(self) -> None:
+        """Something has changed for lanes that wait; the lock is held."""
+        self.changed.notify_all()
+        for listener in self.listeners:
+            listener()
+
+    def note_loss(self, error: ConnectionLost) -> None:
         """Lanes that are lost again and again while nothing moves will not be better for being replaced."""
         with self.changed:
             moved = (self._prepared, self.plan.files_done, self.plan.chunks)
@@ -213,7 +235,7 @@ class Job(ABC):
         """The next piece of work. None when there is none now or, with ``wait``, when the job has finished."""
         with self.changed:
             while True:
-                work = self.plan.take(min(budget, _LARGEST_TAKE))
+                work = self.take_now(budget)
                 if work is not None or not wait or self.plan.finished:
                     return work
                 self.changed.wait(_IDLE_LOOK)
@@ -225,6 +247,10 @@ class Job(ABC):
                         operation.receive(0.0)
                         raise RemoteProtocolError("a message came that nobody had asked for")
 
+    def take_now(self, budget: int) -> Work | None:
+        """The next piece of work, None when there is none now; the lock is held."""
+        return self.plan.take(min(budget, _LARGEST_TAKE))
+
     # What became of the work; all with the lock held
 
     def show(self) -> None:
@@ -232,19 +258,19 @@ class Job(ABC):
         if self._display is not None:
             self._display.show(last=self.plan.finished)
         if self.plan.finished:
-            self.changed.notify_all()
+            self.notify()
 
     def chunk_arrived(self, run: Run, number: int, chunk_digest: bytes) -> None:
         """A chunk is verified and in its place."""
         self.plan.chunk_arrived(run, number, chunk_digest)
         if not run.file.assembly.missing:
-            self.changed.notify_all()
+            self.notify()
         self.show()
 
     def chunk_damaged(self, run: Run, number: int) -> None:
         """A chunk came damaged: it is moved again, or its file given up."""
         if self.plan.chunk_damaged(run, number):
-            self.changed.notify_all()
+            self.notify()
         else:
             self.fail_file(run.file, DAMAGED)
 
@@ -262,14 +288,14 @@ class Job(ABC):
         if self.plan.settle_file(file, done=False):
             self.skip(file.entry.path, reason)
             self.let_go(file)
-        self.changed.notify_all()
+        self.notify()
         self.show()
 
     def finish_file(self, file: LargeFile) -> None:
         """``file`` is complete under its name."""
         self.plan.settle_file(file, done=True)
         self.let_go(file)
-        self.changed.notify_all()
+        self.notify()
         self.show()
 
     def begin_again(self, work: Run | Seal, entry: Entry) -> bool:
@@ -279,7 +305,7 @@ class Job(ABC):
         file = work.file
         self.let_go(file)
         if self.plan.begin_again(work, entry):
-            self.changed.notify_all()
+            self.notify()
             return True
         self.fail_file(file, _CHANGED)
         return False
@@ -301,7 +327,7 @@ class Job(ABC):
         self.add(again, pack.origin, pack.tries + 1)
         self.plan.chunks_again += len(again)
         self.plan.settle_pack(pack, done, size)
-        self.changed.notify_all()
+        self.notify()
         self.show()
 
     def is_whole(self, file: LargeFile, head: ChunkHead | None) -> bool:
@@ -317,10 +343,13 @@ class Job(ABC):
             return False
         return head.shows(file.entry) or file.generation in (0, TRIES - 1)
 
-    def _give_up_unfinished(self) -> None:
+    def close(self) -> None:
+        """The job is over: what is unfinished is given up."""
         with self.changed:
             for file in list(self._open_files):
                 self.let_go(file)
+        if self._display is not None:
+            self._display.close()
 
 
 class Asked:
@@ -350,14 +379,22 @@ class Asked:
         return work
 
 
+class Carrier(Protocol):
+    """What a lane needs of its operation, whichever driver that has."""
+
+    def send(self, code: int, head: bytes = b"", *buffers: Bytes) -> None:
+        """Send one message; the buffers may be used again."""
+
+
 class JobLane(ABC):
-    """One lane's loop: ask for work as far as the window reaches, deal with one answer, and again.
+    """One lane: asks for work as far as the window reaches, deals with one answer, and again.
 
     Answers come strictly in the order of the questions. The window grows while answers keep this lane
-    waiting, so that links with long round trips stay full; what is asked for takes no memory here.
+    waiting, so that links with long round trips stay full; what is asked for takes no memory here. A driver either
+    calls ``run`` or does the same with ``hungry``, ``room``, ``ask``, ``take_in`` and ``give_back``.
     """
 
-    def __init__(self, job: Job, operation: CallerOperation) -> None:
+    def __init__(self, job: Job, operation: Carrier) -> None:
         self.job = job
         self.operation = operation
         self.asked: deque[Asked] = deque()
@@ -382,50 +419,67 @@ class JobLane(ABC):
         self._outstanding += cost
         self._requests += request
 
-    def run(self) -> None:
+    def run(self, operation: CallerOperation) -> None:
         """Work until the job has finished. What is not done when this raises goes back to the plan."""
         try:
-            with self.operation:
-                while self._fill():
-                    self._receive()
-                self.operation.send(Code.FINISH)
-                self.operation.result()
+            while self._fill(operation):
+                if not operation.ready():
+                    self.widen()
+                message = next_answer(operation)
+                self.take_in(message)
+                if message is not None:
+                    operation.recycle(message.body)
+            operation.send(Code.FINISH)
+            if next_answer(operation) is not None:
+                raise RemoteProtocolError("a message arrived in place of a result")
         except BaseException:
-            self._give_back()
+            self.give_back()
             raise
         finally:
             self.close()
 
-    def _fill(self) -> bool:
-        if self._outstanding <= self._window // 2:
-            while self._outstanding < self._window and self._requests < _REQUESTS:
-                work = self.job.take(self.operation, self._window - self._outstanding, wait=not self.asked)
+    def _fill(self, operation: CallerOperation) -> bool:
+        if self.hungry:
+            while room := self.room:
+                work = self.job.take(operation, room, wait=not self.asked)
                 if work is None:
                     break
                 self.ask(work)
         return bool(self.asked)
 
-    def _receive(self) -> None:
-        operation = self.operation
-        if self._window < _LARGEST_WINDOW and not operation.ready():
+    @property
+    def hungry(self) -> bool:
+        """Whether it is time to ask for more."""
+        return self._outstanding <= self._window // 2
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be asked for."""
+        return max(0, self._window - self._outstanding) if self._requests < _REQUESTS else 0
+
+    def widen(self) -> None:
+        """An answer keeps this lane waiting: more had better be on its way."""
+        if self._window < _LARGEST_WINDOW:
             self._window += self._window // 8
-        message = operation.receive()
+
+    def take_in(self, message: Message | None) -> None:
+        """Deal with the next answer; None is the end of the operation, which comes too early."""
         if message is None:
             raise RemoteProtocolError("the gateway ended the transfer before its end")
         asked = self.asked[0]
         free = self.answered(asked, message)
         self._outstanding -= free
         asked.cost -= free
-        operation.recycle(message.body)
 
     def done(self, asked: Asked) -> None:
         """Everything has been answered that was asked."""
         self.asked.popleft()
         self._requests -= asked.request
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """What was asked for and not answered goes back to the plan."""
         with self.job.changed:
             for asked in reversed(self.asked):
                 self.job.plan.give_back(asked.rest)
             self.asked.clear()
-            self.job.changed.notify_all()
+            self.job.notify()

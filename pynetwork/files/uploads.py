@@ -6,15 +6,16 @@ import os
 import secrets
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 from handshakes.chunks import Pack, Run, Seal, Work
 from handshakes.errors import RemoteProtocolError, UnsafePath
 from handshakes.manifest import PACK_FILES, Entry, Skipped, decode_page, encode_folder
 from handshakes.messages import Message
 from handshakes.transfer import Code, PutHead, Receipt, Status, decode_receipt, encode_rows
-from pynetwork.client import CallerOperation, Client
+from pynetwork.files.conversation import Conversation, Request
 from pynetwork.files.folders import Folder, NotAFile, reason_for, walk
-from pynetwork.files.jobs import Asked, Job, JobLane, Progress
+from pynetwork.files.jobs import Asked, Carrier, Job, JobLane, Progress
 from pynetwork.files.reading import DigestCache, Reader
 
 __all__ = ["Upload"]
@@ -45,13 +46,17 @@ class Upload(Job):
         self.digests = DigestCache()
         self._paths = [os.path.abspath(os.fspath(path)) for path in paths]
 
-    def open_lane(self, client: Client) -> UploadLane:
-        """A lane of this upload, known by its token."""
-        return UploadLane(self, client.open("files.store", self.dirname, self.token, self.durable))
+    def opening(self) -> tuple[Any, ...]:
+        """Storing, under the token that makes the lanes one upload."""
+        return "files.store", self.dirname, self.token, self.durable
 
-    def prepare(self, client: Client) -> None:
+    def make_lane(self, operation: Carrier) -> UploadLane:
+        """A lane of this upload."""
+        return UploadLane(self, operation)
+
+    def prepare(self) -> Conversation:
         """Find the files and see that no two would have one name."""
-        target = client.request("files.target", self.dirname)
+        target = yield Request("files.target", (self.dirname,))
         if not isinstance(target, dict) or not isinstance(target.get("folds_case"), bool):
             raise RemoteProtocolError("the gateway does not tell what its folder for uploads is like")
         folds = target["folds_case"]
@@ -79,7 +84,7 @@ class Upload(Job):
             chosen.append((origin, fresh))
         for at in range(0, len(folders), PACK_FILES):
             page = b"".join(map(encode_folder, folders[at : at + PACK_FILES]))
-            answer = client.request("files.folders", self.dirname, page)
+            answer = yield Request("files.folders", (self.dirname, page))
             if not isinstance(answer, bytes):
                 raise RemoteProtocolError("the gateway does not tell which folders it can't make")
             skipped += decode_page(answer).skipped
@@ -108,7 +113,7 @@ class UploadLane(JobLane):
 
     job: Upload
 
-    def __init__(self, job: Upload, operation: CallerOperation) -> None:
+    def __init__(self, job: Upload, operation: Carrier) -> None:
         super().__init__(job, operation)
         self._readers: dict[str, tuple[Folder, Reader]] = {}
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from handshakes.auth import derive_key
 from handshakes.connection import Connection, Role
 from handshakes.errors import PoolFull, PynetworkError
+from handshakes.messages import Rights
 from pynetwork import admission as admission_module
 from pynetwork.admission import Admission
 from pynetwork.endpoints import listen
 from pynetwork.transport import Stream
 from tests.certificates import Certificates
-from tests.serving import HELLO, PATIENCE, REFUSAL, Background, RawPeer, frame, hello
+from tests.serving import HELLO, KEY, PATIENCE, REFUSAL, Background, RawPeer, frame, hello
 from tests.waiting import wait_until
 
 
@@ -28,13 +30,13 @@ class Doorway:
     def __init__(self, **options: Any) -> None:
         self.served: list[tuple[Stream, Connection]] = []
         self.refusal: Exception | None = None
+        self.keys: dict[bytes, Rights] = {}
         self.listeners = listen(["127.0.0.1"], 0)
         self.port = self.listeners[0].getsockname()[1]
         self.admission = Admission(self.listeners, self._connection, self._serve, name="test", **options)
 
-    @staticmethod
-    def _connection() -> Connection:
-        return Connection(Role.GATEWAY, nonce=b"g" * 32)
+    def _connection(self) -> Connection:
+        return Connection(Role.GATEWAY, nonce=b"g" * 32, keys=self.keys)
 
     def _serve(self, stream: Stream, connection: Connection) -> None:
         if self.refusal is not None:
@@ -151,6 +153,104 @@ def test_the_one_that_waited_longest_makes_room(
         assert "to make room for others" in caplog.text
         peers[1].say(hello())
         assert peers[1].hear()[0] == HELLO
+
+
+def test_who_has_said_hello_stays_while_silent_ones_can_make_room(doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of(most_waiting=3)
+    doorway.keys = {derive_key(KEY): Rights.DEFAULT}
+    with ExitStack() as stack:
+        first = stack.enter_context(RawPeer(doorway.port))
+        first.say(hello(keyed=True))
+        assert first.hear()[0] == HELLO
+        silent = [stack.enter_context(RawPeer(doorway.port)) for _ in range(5)]
+        for peer in silent[:3]:
+            assert peer.rest() == b""
+        assert doorway.admission.waiting == 3
+        for _ in range(3):
+            peer = stack.enter_context(RawPeer(doorway.port))
+            peer.say(hello(keyed=True))
+            assert peer.hear()[0] == HELLO
+        # All have said hello now: then the oldest has to go.
+        assert first.rest() == b""
+
+
+def test_a_crowd_crowds_out_itself_and_nobody_else(doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of(most_waiting=3)
+    with ExitStack() as stack:
+        elsewhere = stack.enter_context(socket.socket())
+        try:
+            elsewhere.bind(("127.0.0.2", 0))
+        except OSError:
+            pytest.skip("this machine has one loopback address only")
+        elsewhere.settimeout(PATIENCE)
+        elsewhere.connect(("127.0.0.1", doorway.port))
+        wait_until(lambda: doorway.admission.waiting == 1)
+        crowd = [stack.enter_context(RawPeer(doorway.port)) for _ in range(20)]
+        for peer in crowd[:-2]:
+            assert peer.rest() == b""
+        elsewhere.sendall(hello())
+        assert elsewhere.recv(1) == bytes([HELLO])
+
+
+def test_complaints_are_not_endless(
+    doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission_module, "_COMPLAINTS_AT_ONCE", 5)
+    monkeypatch.setattr(admission_module, "_COMPLAINTS_PER_SECOND", 0.0)
+    doorway = doorway_of()
+    for _ in range(12):
+        with RawPeer(doorway.port) as peer:
+            peer.say(b"GET / HTTP/1.1\r\n\r\n")
+            peer.rest()
+    doorway.close()
+    lines = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(lines) == 6
+    assert lines[-1] == "7 more connections were closed, too many to name each"
+
+
+def test_complaints_go_on_after_a_while(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(admission_module.time, "monotonic", lambda: now[0])
+    complaints = admission_module._Complaints()
+    monkeypatch.setattr(admission_module, "_COMPLAINTS_AT_ONCE", 1)
+    for _ in range(4):
+        complaints.add("peer", "reason")
+    now[0] += 60
+    complaints.add("peer", "again")
+    monkeypatch.undo()
+    assert caplog.messages == [
+        "peer: reason",
+        "3 more connections were closed, too many to name each",
+        "peer: again",
+    ]
+
+
+def test_origins(doorway_of: Callable[..., Doorway]) -> None:
+    class At:
+        def __init__(self, *name: Any) -> None:
+            self.name = name
+
+        def getpeername(self) -> Any:
+            if not self.name:
+                raise OSError(errno.ENOTCONN, "gone")
+            return self.name
+
+    origin: Callable[[Any], str] = admission_module._origin
+    assert origin(At("192.0.2.7", 5)) == "192.0.2.7"
+    assert (
+        origin(At("2001:db8:1:2:3:4:5:6", 5, 0, 0)) == origin(At("2001:db8:1:2::9", 5, 0, 0)) == "2001:0db8:0001:0002"
+    )
+    assert origin(At("fe80::1%eth0", 5, 0, 2)) == "fe80:0000:0000:0000"
+    assert origin(At()) == ""
+
+
+def test_few_descriptors_leave_room_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for limit, room in ((resource.RLIM_INFINITY, 256), (100_000, 256), (400, 100), (2, 1)):
+        monkeypatch.setattr(admission_module.resource, "getrlimit", lambda _, most=limit: (most, most))
+        assert admission_module._room_for_callers() == room
+    monkeypatch.setattr(admission_module, "resource", None)
+    assert admission_module._room_for_callers() == admission_module.MOST_WAITING
 
 
 def test_the_caller_goes_first(doorway_of: Callable[..., Doorway], caplog: pytest.LogCaptureFixture) -> None:

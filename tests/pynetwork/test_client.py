@@ -22,7 +22,8 @@ from handshakes.errors import (
 )
 from handshakes.messages import Fault, Rights
 from pynetwork import transport
-from pynetwork.client import Client, raise_fault
+from pynetwork.client import Client
+from pynetwork.operation import raise_fault
 from tests.serving import PATIENCE, Background, controller_of, frame, linked, operating, paired, serving
 from tests.waiting import wait_until
 

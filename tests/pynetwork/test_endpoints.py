@@ -31,9 +31,19 @@ def test_nobody_listens() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-        with pytest.raises(ConnectionLost, match=f"no gateway can be reached at 127.0.0.1:{port}") as caught:
+        with pytest.raises(ConnectionLost, match=f"no gateway can be reached at 127.0.0.1:{port}: [^;]*$") as caught:
             connect("127.0.0.1", port, timeout=PATIENCE)
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+
+def test_whoever_is_refused_by_another_machine_is_told_why_that_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_sock: socket.socket, _address: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for host in ("192.0.2.1", "2001:db8::1"):
+        with pytest.raises(ConnectionLost, match="Connection refused; a gateway without key= and tls= serves only the"):
+            connect(host, 1857)
 
 
 def test_an_unknown_host_is_named() -> None:

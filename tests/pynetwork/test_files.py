@@ -5,14 +5,15 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from handshakes.errors import ConfigurationError, Forbidden, NotFound, UnsafePath
 from handshakes.manifest import CHUNK_LIMIT, Skipped
-from pynetwork.files import download, folders, upload
-from pynetwork.lanes import Lanes
+from pynetwork.files import download, folders, list_share, upload
+from pynetwork.lanes import Lanes, OneLane
 from tests.pynetwork.files.transferring import CHUNK, STAMP, Site, plant, site, tree, write
 from tests.serving import Background, controller_of, serving
 
@@ -86,6 +87,60 @@ def test_a_list_chooses_files(here: Site) -> None:
     assert report.files == 590
     assert report.skipped == [Skipped("folder", "folder"), Skipped("missing.log", "it is no longer there")]
     assert here.download(files=[], to=here.target.parent / "none").files == 0
+
+
+@pytest.mark.parametrize("chosen", [{}, {"pattern": ".+log"}, {"files": ["a.log", "sub/b.log", "sub/deep/large.log"]}])
+def test_flat_files_land_side_by_side(here: Site, chosen: dict[str, Any]) -> None:
+    write(here.share / "a.log", b"a")
+    write(here.share / "sub/b.log", b"b")
+    write(here.share / "sub/deep/large.log", b"c" * 5 * CHUNK)
+    (here.share / "empty").mkdir()
+    report = here.download(flat=True, **chosen)
+    assert report.skipped == []
+    found = {path: contents for path, (contents, _, _) in tree(here.target).items()}
+    assert found == {"a.log": b"a", "b.log": b"b", "large.log": b"c" * 5 * CHUNK}
+    assert not any(path.is_dir() for path in here.target.iterdir())
+    again = here.download(flat=True, overwrite=False, **chosen)
+    assert [path for path, _ in again.skipped] == ["a.log", "sub/b.log", "sub/deep/large.log"]
+
+
+@pytest.mark.parametrize("size", [10, 5 * CHUNK])
+def test_of_flat_files_with_one_name_the_first_is_brought(here: Site, size: int) -> None:
+    for name in ("a.log", "sub/a.log", "sub/deep/a.log"):
+        write(here.share / name, name.encode()[:1] * size)
+    report = here.download(flat=True, files=["sub/a.log", "a.log", "sub/deep/a.log"])
+    assert {path: contents for path, (contents, _, _) in tree(here.target).items()} == {"a.log": b"s" * size}
+    reason = "another file has this name in the target folder"
+    assert report.skipped == [Skipped("a.log", reason), Skipped("sub/deep/a.log", reason)]
+
+
+def test_one_client_as_lanes(here: Site) -> None:
+    expected = plant(here.share)
+    with controller_of(here.gateway).get_client() as client:
+        report = download(OneLane(client), "s", to=here.target, progress=False, chunk_size=CHUNK)
+        assert tree(here.target) == expected
+        assert (report.files, report.lanes_lost, report.lanes_replaced) == (len(expected), 0, 0)
+        upload(OneLane(client), [here.target], dirname="sent", progress=False, chunk_size=CHUNK)
+        assert tree(here.uploads / "sent/target") == expected
+        with pytest.raises(NotFound):
+            download(OneLane(client), "nothing", to=here.target)
+        assert client.ping() > 0
+
+
+def test_a_share_is_listed(here: Site) -> None:
+    for name in ("a.log", "sub/b.log"):
+        write(here.share / name, b"x")
+    (here.share / "link").symlink_to("a.log")
+    with controller_of(here.gateway).get_client() as client:
+        pages = list_share(client, "s")
+        assert sorted(entry.path for page in pages for entry in page.files) == ["a.log", "sub/b.log"]
+        assert [entry.path for page in pages for entry in page.folders] == ["sub"]
+        assert [entry for page in pages for entry in page.skipped] == [Skipped("link", "symbolic link")]
+        pages = list_share(client, "s", ["sub/b.log", "link", "none"])
+        assert [entry.path for page in pages for entry in page.files] == ["sub/b.log"]
+        assert [entry.path for page in pages for entry in page.skipped] == ["link", "none"]
+        with pytest.raises(NotFound):
+            list_share(client, "t")
 
 
 def test_what_can_not_be_is_refused_before_anything_is_sent(here: Site) -> None:

@@ -8,7 +8,7 @@ import pytest
 from handshakes.errors import Closed, ConfigurationError, ConnectionLost, PoolFull
 from pynetwork import lanes as lanes_module
 from pynetwork.client import Client
-from pynetwork.lanes import Lanes, LanesReport
+from pynetwork.lanes import Lanes, LanesReport, OneLane
 from tests.serving import PATIENCE, Background, controller_of, serving
 
 
@@ -79,7 +79,7 @@ def failing_after(count: int, dial: Callable[[], Client]) -> Callable[[], Client
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "_REDIALS", 2)
+    monkeypatch.setattr(lanes_module, "REDIALS", 2)
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -116,7 +116,7 @@ def test_no_lane_is_left() -> None:
 
 
 def test_a_lane_that_is_lost_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "_MOST_SHORT_LIVES", 3)
+    monkeypatch.setattr(lanes_module, "MOST_SHORT_LIVES", 3)
     with serving(whoami) as gateway:
         lanes = Lanes(controller_of(gateway).get_client, 1)
         runs: list[int] = []
@@ -253,3 +253,45 @@ def test_closed_while_a_lane_is_being_replaced() -> None:
         with pytest.raises(ConnectionLost):
             running.result()
         assert not any(client.usable for client in dialled)
+
+
+# A client that exists
+
+
+def test_one_client_works_on_the_callers_thread() -> None:
+    with serving(whoami) as gateway, controller_of(gateway).get_client() as client:
+        lane = OneLane(client)
+        seen: list[object] = []
+
+        def work(given: Client, number: int) -> None:
+            seen.extend([given, number, threading.current_thread()])
+
+        assert lane.run(work, seen.append) == LanesReport(0, 0)
+        assert seen == [client, 0, threading.current_thread(), 0]
+        assert lane.count == 1
+        assert lane.run(lambda given, _number: seen.append(given.call("whoami"))) == LanesReport()
+
+
+def test_what_fails_on_one_client_leaves_it_as_it_was() -> None:
+    with serving(whoami) as gateway, controller_of(gateway).get_client() as client:
+        over: list[int] = []
+
+        def work(_client: Client, _lane: int) -> None:
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            OneLane(client).run(work, over.append)
+        assert over == [0]
+        assert client.ping() > 0
+
+
+def test_one_client_is_not_replaced() -> None:
+    with serving(whoami) as gateway, controller_of(gateway).get_client() as client:
+
+        def work(given: Client, _lane: int) -> None:
+            given.link.stream.shutdown()
+            given.call("whoami")
+
+        with pytest.raises(ConnectionLost):
+            OneLane(client).run(work)
+        assert not client.usable

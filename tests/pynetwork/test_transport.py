@@ -316,7 +316,7 @@ def test_a_peer_that_acknowledges_nothing_is_given_up(monkeypatch: pytest.Monkey
     near, far = tcp_pair()
     monkeypatch.setattr(transport, "KEEPALIVE_INTERVAL", 0.02)
     looks = itertools.count()
-    monkeypatch.setattr(transport, "_peer_is_silent", lambda _sock: next(looks) >= 2)
+    monkeypatch.setattr(transport, "peer_is_silent", lambda _sock: next(looks) >= 2)
     with pytest.raises(ConnectionLost, match="not acknowledged") as caught:
         near.receive_into(memoryview(bytearray(1)))
     assert isinstance(caught.value.__cause__, TimeoutError)
@@ -370,7 +370,7 @@ def tcp_info(retransmits: int, probes: int, silent_ms: int) -> bytes:
 )
 def test_what_the_kernel_knows_of_a_silent_peer(info: bytes | OSError, silent: bool) -> None:
     fake: Any = FakeInfo(info)
-    assert transport._peer_is_silent(fake) is silent
+    assert transport.peer_is_silent(fake) is silent
 
 
 # Small things

@@ -68,7 +68,7 @@ def test_the_gateway_dies_in_the_middle_of_a_call(tmp_path: Path) -> None:
 def test_the_gateway_dies_in_the_middle_of_a_swarms_job(
     tmp_path: Path, job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_REDIALS", 1)
+    monkeypatch.setattr(lanes, "REDIALS", 1)
     with gateway_process(tmp_path) as (process, port), Controller(port=port).get_swarm(3) as swarm:
         running_job = swarm.map("add", range(10**9)) if job == "map" else swarm.stream("fast", ordered=job == "ordered")
         for _ in range(50):
@@ -87,7 +87,7 @@ def visible(folder: Path) -> list[Path]:
 def test_the_gateway_dies_in_the_middle_of_a_transfer(
     tmp_path: Path, big_file: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_REDIALS", 1)
+    monkeypatch.setattr(lanes, "REDIALS", 1)
     transfer: Callable[[Swarm], Any]
     if direction == "download":
         target = tmp_path / "copy"

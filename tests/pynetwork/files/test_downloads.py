@@ -18,6 +18,7 @@ from handshakes.manifest import Entry, Skipped, encode_file
 from handshakes.paths import partial_name
 from handshakes.transfer import ChunkHead, Code, Status, Want, encode_rows
 from pynetwork.files import downloads, jobs, partials, sharing
+from pynetwork.files.conversation import Conversation
 from pynetwork.files.folders import Folder
 from pynetwork.files.partials import PartialFile
 from pynetwork.files.reading import Reader
@@ -190,8 +191,8 @@ def test_a_small_log_that_was_rotated_comes_whole(here: Site, monkeypatch: pytes
         write(here.share / name, b"begin")
     prepare = downloads.Download.prepare
 
-    def rotate(*arguments: Any) -> None:
-        prepare(*arguments)
+    def rotate(*arguments: Any) -> Conversation:
+        yield from prepare(*arguments)
         write(here.share.parent / "new", b"r" * (CHUNK - 1), mtime_ns=STAMP + 1).replace(here.share / "log")
         write(here.share.parent / "new", b"s" * LARGE, mtime_ns=STAMP + 2).replace(here.share / "state")
 
@@ -207,8 +208,8 @@ def test_files_that_vanish_after_they_were_listed_are_skipped(here: Site, monkey
         write(here.share / name, b"x" * size)
     prepare = downloads.Download.prepare
 
-    def vanish(*arguments: Any) -> None:
-        prepare(*arguments)
+    def vanish(*arguments: Any) -> Conversation:
+        yield from prepare(*arguments)
         (here.share / "small").unlink()
         (here.share / "large").unlink()
 
@@ -538,7 +539,7 @@ def test_news_of_a_file_that_is_settled_or_begun_again_are_old(here: Site, monke
     """Another lane settles, or begins again, what this one is just busy with."""
     write(here.share / "a", os.urandom(LARGE))
     job: list[downloads.Download] = []
-    opening = downloads.Download.open_lane
+    opening = downloads.Download.make_lane
 
     def note(self: downloads.Download, *arguments: Any) -> Any:
         job.append(self)
@@ -551,7 +552,7 @@ def test_news_of_a_file_that_is_settled_or_begun_again_are_old(here: Site, monke
             job[0].begin_again(work, file.entry)
         return function(partial, *arguments, **keywords)
 
-    monkeypatch.setattr(downloads.Download, "open_lane", note)
+    monkeypatch.setattr(downloads.Download, "make_lane", note)
     monkeypatch.setattr(PartialFile, "write", once(begin_again, PartialFile.write, at=4))
     monkeypatch.setattr(PartialFile, "complete", once(begin_again, PartialFile.complete))
     report = here.download()

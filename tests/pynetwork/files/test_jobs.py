@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,10 @@ from handshakes.errors import ConnectionLost, RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, Entry, Skipped
 from handshakes.messages import Message
 from handshakes.transfer import ChunkHead, Code, Status
-from pynetwork.client import CallerOperation, Client
+from pynetwork.client import CallerOperation
 from pynetwork.files import jobs
-from pynetwork.files.jobs import Asked, Job, JobLane, TransferReport
+from pynetwork.files.conversation import Conversation
+from pynetwork.files.jobs import Asked, Carrier, Job, JobLane, TransferReport
 from pynetwork.lanes import Lanes
 from pynetwork.service import ServedOperation, Verb
 from tests.pynetwork.files.transferring import Site, site, write
@@ -26,11 +28,14 @@ class Idle(Job):
 
     name = "idle"
 
-    def prepare(self, client: Client) -> None:
-        pass
+    def prepare(self) -> Conversation:
+        yield from ()
 
-    def open_lane(self, client: Client) -> JobLane:
-        return Lane(self, client.open("files.shares"))
+    def opening(self) -> tuple[Any, ...]:
+        return ("files.shares",)
+
+    def make_lane(self, operation: Carrier) -> JobLane:
+        return Lane(self, operation)
 
 
 class Lane(JobLane):
@@ -166,23 +171,23 @@ def test_losses_in_vain_are_counted_from_the_last_progress() -> None:
     job = idle(lanes=2)
     lost = ConnectionLost("gone")
     for _ in range(10):
-        job._note_loss(lost)
+        job.note_loss(lost)
     job.plan.chunks += 1
     for _ in range(10):
-        job._note_loss(lost)
+        job.note_loss(lost)
     with pytest.raises(RemoteProtocolError, match=r"11 times while nothing moved: gone"):
-        job._note_loss(lost)
+        job.note_loss(lost)
 
 
 def test_the_window_grows_while_answers_keep_a_lane_waiting(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     windows: list[int] = []
-    receive = JobLane._receive
+    take_in = JobLane.take_in
 
-    def note(self: JobLane) -> None:
-        receive(self)
+    def note(self: JobLane, message: Message | None) -> None:
+        take_in(self, message)
         windows.append(self._window)
 
-    monkeypatch.setattr(JobLane, "_receive", note)
+    monkeypatch.setattr(JobLane, "take_in", note)
     monkeypatch.setattr(jobs, "_FIRST_WINDOW", 1 << 16)
     monkeypatch.setattr(jobs, "_LARGEST_WINDOW", 1 << 17)
     monkeypatch.setattr(CallerOperation, "ready", lambda _: False)

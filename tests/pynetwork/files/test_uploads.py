@@ -17,6 +17,7 @@ from handshakes.manifest import Skipped
 from handshakes.paths import partial_name
 from handshakes.transfer import Code, Receipt, Status, encode_receipt
 from pynetwork.files import storing, uploads
+from pynetwork.files.conversation import Conversation
 from pynetwork.files.folders import Folder
 from pynetwork.files.partials import PartialFile, TargetBusy
 from pynetwork.files.reading import Reader
@@ -180,8 +181,8 @@ def test_a_small_file_that_a_larger_one_replaces_is_sent_whole(here: Site, monke
         write(here.share / name, b"begin")
     prepare = Upload.prepare
 
-    def rotate(*arguments: Any) -> None:
-        prepare(*arguments)
+    def rotate(*arguments: Any) -> Conversation:
+        yield from prepare(*arguments)
         write(here.share.parent / "new", b"r" * (CHUNK - 1), mtime_ns=STAMP + 1).replace(here.share / "log")
         write(here.share.parent / "new", b"s" * LARGE, mtime_ns=STAMP + 2).replace(here.share / "state")
 
@@ -201,8 +202,8 @@ def test_files_and_folders_that_vanish_after_they_were_found_are_skipped(
     write(tmp_path / "gone/large", b"x" * LARGE)
     prepare = Upload.prepare
 
-    def vanish(*arguments: Any) -> None:
-        prepare(*arguments)
+    def vanish(*arguments: Any) -> Conversation:
+        yield from prepare(*arguments)
         (here.share / "small").unlink()
         (here.share / "large").unlink()
         (tmp_path / "gone").rename(tmp_path / "elsewhere")

@@ -1,0 +1,90 @@
+"""Connecting to a gateway on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+
+from handshakes.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    PynetworkError,
+    RemoteProtocolError,
+)
+from pynetwork.aio.link import AsyncLink, reason_of
+from pynetwork.endpoints import TLS
+
+__all__ = ["connect"]
+
+
+async def connect(
+    host: str, port: int, *, timeout: float | None = None, tls: ssl.SSLContext | TLS | None = None
+) -> AsyncLink:
+    """A link to ``host``, at any of its addresses, which is to be given its connection.
+
+    Raises as `pynetwork.endpoints.connect`.
+    """
+    place = f"{host}:{port}"
+    context = tls.client_context() if isinstance(tls, TLS) else tls
+    # Not asyncio.wait_for: before Python 3.12 that may forget that it was cancelled.
+    opening = asyncio.ensure_future(_open(host, port, place, context))
+    try:
+        await asyncio.wait([opening], timeout=timeout)
+        if not opening.done():
+            raise DeadlineExceeded(f"{place} did not answer within {timeout} s")
+        link = opening.result()
+        if isinstance(tls, TLS):
+            tls.check_fingerprint(link.certificate)
+        await link.live()
+    except BaseException as error:
+        await _give_up(opening)
+        if isinstance(error, (OSError, UnicodeError)) and not isinstance(error, PynetworkError):
+            raise _explained(error, host, place, secured=tls is not None) from error
+        raise
+    return link
+
+
+async def _open(host: str, port: int, place: str, context: ssl.SSLContext | None) -> AsyncLink:
+    loop = asyncio.get_running_loop()
+    _, link = await loop.create_connection(lambda: AsyncLink(place), host, port, ssl=context)
+    return link
+
+
+async def _give_up(opening: asyncio.Task[AsyncLink]) -> None:
+    """Whatever comes of it is closed."""
+    opening.cancel()
+    await asyncio.wait([opening])
+    if not opening.cancelled() and opening.exception() is None:
+        link = opening.result()
+        link.close()
+        await link.wait_closed()
+
+
+def _explained(error: OSError | UnicodeError, host: str, place: str, *, secured: bool) -> PynetworkError:
+    """What the blocking driver says of the same."""
+    reason = reason_of(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return AuthenticationFailed(f"the certificate of {place} is not trusted: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return RemoteProtocolError(f"{place} does not speak TLS as expected ({error}); does that gateway have tls=?")
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded(f"{place} did not answer in time")
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        return ConnectionLost(f"{host!r} is no known host: {reason}; a port is given by itself")
+    if secured and isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
+        return ConnectionLost(
+            f"{place} ended the connection in the TLS handshake ({reason}); does that gateway have tls=?"
+        )
+    if isinstance(error, ConnectionRefusedError) and not _is_loopback(host):
+        reason += "; a gateway without key= and tls= serves only the machine it runs on"
+    return ConnectionLost(f"no gateway can be reached at {place}: {reason}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -693,6 +693,9 @@ def test_one_wrong_byte_raises_nothing_else(value: object, data: st.DataObject) 
 
 
 def test_a_named_tuple_arrives_as_a_list_like_any_other() -> None:
-    pair = NamedTuple("pair", [("x", int), ("y", bytes)])  # type: ignore[misc]
-    form, value_head, buffers, _ = encode({"at": pair(1, b"two")})
+    class Pair(NamedTuple):
+        x: int
+        y: bytes
+
+    form, value_head, buffers, _ = encode({"at": Pair(1, b"two")})
     assert decode(form, value_head, b"".join(buffers)) == {"at": [1, b"two"]}

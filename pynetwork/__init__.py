@@ -45,12 +45,17 @@ backend = bk = backend2
 # Scripts for 2.x that begin with ``from pynetwork import *`` lean on what 2.x had imported for itself.
 _MODULES_2X = ("abc", "inspect", "json", "os", "platform", "re", "socket", "struct", "threading", "time", "warnings")
 _CLASSES_2X = {"Enum": "enum", "Lock": "threading", "tqdm": "tqdm"}
+# asyncio takes half as long to import as all the rest of this package.
+_ASYNC = dict.fromkeys(("AsyncClient", "AsyncController", "AsyncSwarm"), "pynetwork.aio")
 
 __all__ = [  # noqa: PLE0604 - the starred names are strings
     *_helpers_2x,
     *_MODULES_2X,
     *_CLASSES_2X,
     "TLS",
+    "AsyncClient",
+    "AsyncController",
+    "AsyncSwarm",
     "AuthenticationFailed",
     "BadRequest",
     "Busy",
@@ -83,12 +88,15 @@ __all__ = [  # noqa: PLE0604 - the starred names are strings
     "register",
 ]
 
-if not TYPE_CHECKING:  # else no misspelt name would be told from these
+if TYPE_CHECKING:
+    from pynetwork.aio import AsyncClient, AsyncController, AsyncSwarm
+else:  # where it is no function for every name: a misspelt one would not be told from these
 
     def __getattr__(name: str) -> Any:
-        """What 2.x had imported for itself, once somebody asks for it."""
+        """The asyncio driver, and what 2.x had imported for itself, once somebody asks for it."""
         if name in _MODULES_2X:
             return importlib.import_module(name)
-        if name in _CLASSES_2X:
-            return getattr(importlib.import_module(_CLASSES_2X[name]), name)
+        place = _ASYNC.get(name) or _CLASSES_2X.get(name)
+        if place is not None:
+            return getattr(importlib.import_module(place), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -138,5 +138,6 @@ class Controller(ControllerNames):
         )
 
     def say(self, text: str) -> None:
+        """Tell it on stderr, if that is wanted."""
         if self.verbose:
             print(f"pynetwork: {text}", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ __all__ = ["AsyncLanes"]
 
 Dial = Callable[[], Awaitable[AsyncClient]]
 Work = Callable[[AsyncClient, int], Coroutine[Any, Any, None]]
+Over = Callable[[int], object]
 
 
 class AsyncLanes:
@@ -24,8 +25,7 @@ class AsyncLanes:
         self.clients = clients
         self._dial = dial
         self._closed = False
-        self._job: asyncio.Task[Any] | None = None
-        self._leaving = False
+        self._running: _Run | None = None
 
     @classmethod
     async def dial_all(cls, dial: Dial, count: int) -> AsyncLanes:
@@ -34,88 +34,70 @@ class AsyncLanes:
             raise ConfigurationError(f"a swarm of {count} lanes can't do anything; it needs at least 1")
         dials = [asyncio.ensure_future(dial()) for _ in range(count)]
         try:
-            made = await asyncio.gather(*dials, return_exceptions=True)
-        except asyncio.CancelledError:
-            made = await asyncio.gather(*dials, return_exceptions=True)
-            await _close([each for each in made if isinstance(each, AsyncClient)])
-            raise
-        clients = [each for each in made if isinstance(each, AsyncClient)]
-        try:
-            all_or_none([each for each in made if isinstance(each, BaseException)], count)
+            await asyncio.wait(dials)
+            failures = [failure for failure in (each.exception() for each in dials) if failure is not None]
+            all_or_none(failures, count)
         except BaseException:
-            await _close(clients)
+            for each in dials:
+                each.cancel()
+            ends = await asyncio.gather(*dials, return_exceptions=True)
+            await _close([end for end in ends if isinstance(end, AsyncClient)])
             raise
-        return cls(dial, clients)
+        return cls(dial, [each.result() for each in dials])
 
     @property
     def count(self) -> int:
         """How many lanes there are."""
         return len(self.clients)
 
-    async def run(
-        self, work: Work, over: Callable[[int], Awaitable[None]] | None = None, report: LanesReport | None = None
-    ) -> LanesReport:
+    async def run(self, work: Work, over: Over | None = None, report: LanesReport | None = None) -> LanesReport:
         """Run ``work(client, lane)`` on every lane, each in a task of its own, and wait for all.
 
         What is raised, and when a lane is replaced, is as with `pynetwork.lanes.Lanes.run`. When this is cancelled, so
-        is the work; the clients stay usable. ``report`` is filled in as things happen.
+        is the work; the clients stay usable. ``over(lane)`` is called when nothing more will come of a lane, ``report``
+        is filled in as things happen. Raises `Busy` while another job runs, unless that was told to ``leave``: then
+        this one waits for its end.
         """
-        await self._take_turn()
-        run = _Run(self, work, over, report or LanesReport())
+        while self._running is not None:
+            if not self._running.leaving:
+                raise Busy("this swarm runs another job; let it end, or take another swarm for this one")
+            await self._running.ended.wait()
+        if self._closed:
+            raise Closed("this swarm is closed")
+        run = self._running = _Run(self, work, over, report or LanesReport())
         try:
             return await run.wait()
         finally:
-            self._job = None
-
-    async def _take_turn(self) -> None:
-        if self._job is not None:
-            if not self._leaving:
-                raise Busy("this swarm runs another job; let it end, or take another swarm for this one")
-            await asyncio.wait([self._job])
-        self._job, self._leaving = asyncio.current_task(), False
-        try:
-            await self._revive_idle()
-        except BaseException:
-            self._job = None
-            raise
+            self._running = None
+            run.ended.set()
 
     def leave(self, job: asyncio.Task[Any]) -> None:
-        """Cancel ``job``, whose task it is that runs: the next one waits until it has ended."""
-        if not job.done():
-            job.cancel()
-            self._leaving = job is self._job
+        """Cancel the task ``job``, which called ``run``; the next job waits until it has ended."""
+        job.cancel()
+        if self._running is not None and self._running.job is job:
+            self._running.leaving = True
 
     async def revive(self, lane: int) -> AsyncClient | None:
         """A new client for a lane whose connection was lost; None when there is none to be had."""
         await self.clients[lane].close()
         for pause, _ in zip(backoff(), range(REDIALS), strict=False):
-            if self._closed:
-                return None
             try:
                 self.clients[lane] = client = await self._dial()
             except PynetworkError:
                 await asyncio.sleep(pause)
-                continue
-            if self._closed:
-                await client.close()
-                return None
-            return client
+            else:
+                return client
         return None
 
-    async def _revive_idle(self) -> None:
-        if self._closed:
-            raise Closed("this swarm is closed")
-        for lane, client in enumerate(self.clients):
-            if not client.usable:
-                await self.revive(lane)
-
     async def close(self) -> None:
-        """End every pair; a job that runs is cancelled."""
+        """End every pair; a job that runs ends with `Closed`."""
         self._closed = True
-        if self._job is not None and self._job is not asyncio.current_task():
-            self._job.cancel()
-            await asyncio.wait([self._job])
-        await _close(self.clients)
+        try:
+            if self._running is not None:
+                self._running.stop(Closed("this swarm was closed in the middle of a job"))
+                await self._running.ended.wait()
+        finally:
+            await _close(self.clients)
 
 
 async def _close(clients: list[AsyncClient]) -> None:
@@ -123,45 +105,56 @@ async def _close(clients: list[AsyncClient]) -> None:
 
 
 class _Run:
-    """One job on all lanes."""
+    """One job on all lanes, which ``job``, a task, waits for."""
 
-    def __init__(
-        self,
-        lanes: AsyncLanes,
-        work: Work,
-        over: Callable[[int], Awaitable[None]] | None,
-        report: LanesReport,
-    ) -> None:
+    def __init__(self, lanes: AsyncLanes, work: Work, over: Over | None, report: LanesReport) -> None:
+        self.job = asyncio.current_task()
+        self.leaving = False
+        self.ended = asyncio.Event()
         self._lanes = lanes
         self._work = work
         self._over = over
         self._report = report
+        self._stopped_by: PynetworkError | None = None
         self._lost_by: ConnectionLost | None = None
+        self._tasks = [asyncio.ensure_future(self._run_lane(lane)) for lane in range(lanes.count)]
 
     async def wait(self) -> LanesReport:
-        tasks = [asyncio.ensure_future(self._run_lane(lane)) for lane in range(self._lanes.count)]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
-                raise end
+            ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        failures = [end for end in ends if isinstance(end, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, asyncio.CancelledError):
+                raise failure
+        if self._stopped_by is not None and failures:
+            raise self._stopped_by
         if self._report.lost == self._lanes.count and self._lost_by is not None:
             raise self._lost_by
         return self._report
 
+    def stop(self, reason: PynetworkError) -> None:
+        """Cancel the work; whoever waits for it gets this error."""
+        self._stopped_by = reason
+        for task in self._tasks:
+            task.cancel()
+
     async def _run_lane(self, lane: int) -> None:
         await self._keep_working(lane)
         if self._over is not None:
-            await self._over(lane)
+            self._over(lane)
 
     async def _keep_working(self, lane: int) -> None:
         client: AsyncClient | None = self._lanes.clients[lane]
         loop = asyncio.get_running_loop()
         short_lives = 0
+        if not client.usable:
+            client = await self._lanes.revive(lane)
+            if client is None:
+                self._note_loss(ConnectionLost("the connection was lost before, and no other can be had"))
         while client is not None:
             began = loop.time()
             try:
@@ -173,5 +166,8 @@ class _Run:
                 if client is not None:
                     self._report.replaced += 1
                 else:
-                    self._report.lost += 1
-                    self._lost_by = error
+                    self._note_loss(error)
+
+    def _note_loss(self, error: ConnectionLost) -> None:
+        self._report.lost += 1
+        self._lost_by = error

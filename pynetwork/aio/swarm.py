@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from handshakes.errors import ConnectionLost, ItemFailed, PynetworkError
@@ -14,6 +14,7 @@ from handshakes.messages import Items
 from pynetwork.aio import files as transfers
 from pynetwork.aio.client import AsyncClient
 from pynetwork.aio.lanes import AsyncLanes
+from pynetwork.aio.link import run_on
 from pynetwork.files import TransferReport
 from pynetwork.lanes import LanesReport
 
@@ -21,6 +22,7 @@ __all__ = ["AsyncSwarm", "AsyncYield"]
 
 _AHEAD = 4
 """Results, or frames of items, that may wait for the consumer, per lane."""
+_END: Any = object()
 
 
 class AsyncSwarm:
@@ -124,49 +126,67 @@ class _Changes:
 
 
 class _Job:
-    """Something that runs on all lanes in a task while the caller iterates over what comes of it."""
+    """Something that runs on all lanes in a task of its own while the caller takes what comes of it."""
 
     def __init__(self, lanes: AsyncLanes) -> None:
         self.report = LanesReport()
         self._lanes = lanes
-        self._task: asyncio.Task[LanesReport] | None = None
+        self._changes = _Changes()
+        self._task: asyncio.Task[None] | None = None
+        self._over = self._left = False
+        self._failure: BaseException | None = None
 
-    def start(self) -> asyncio.Task[LanesReport]:
-        """Run it; ``iterate`` gives what comes of it."""
-        self._task = asyncio.ensure_future(self._lanes.run(self._work, self._lane_over, self.report))
-        self._task.add_done_callback(lambda _: self._finished())
-        return self._task
+    def start(self) -> None:
+        """Run it, unless it runs already."""
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self._lanes.run(self._work, self._lane_over, self.report)
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._over = True
+            self._changes.notify()
 
     def leave(self) -> None:
         """Stop it, without waiting."""
+        self._left = True
         if self._task is not None:
-            self._lanes.leave(self._task)
+            run_on(self._task.get_loop(), self._cancel)
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._lanes.leave(self._task)
 
     async def end(self) -> None:
         """Stop it, and wait until it has ended."""
+        self.leave()
         if self._task is not None:
-            self.leave()
             await asyncio.wait([self._task])
+            # A task that was cancelled before its first step has said nothing.
+            self._over = True
+            self._changes.notify()
 
-    def raise_failure(self) -> None:
-        """Raise what ended the job, if anything did."""
-        if self._task is not None and self._task.done() and not self._task.cancelled():
-            failure = self._task.exception()
-            if failure is not None:
-                raise failure
+    async def next(self) -> Any:
+        """What comes of the job next. Raises `StopAsyncIteration` at the end, or what ended it."""
+        found = await self._next()
+        if found is not _END:
+            return found
+        if self._failure is not None and not self._left:
+            raise self._failure
+        raise StopAsyncIteration
 
-    def iterate(self) -> AsyncGenerator[Any, None]:
-        """What comes of the job that runs."""
+    async def _next(self) -> Any:
+        """The same, `_END` when nothing more comes."""
         raise NotImplementedError
 
     async def _work(self, client: AsyncClient, lane: int) -> None:
         raise NotImplementedError
 
-    async def _lane_over(self, lane: int) -> None:
+    def _lane_over(self, lane: int) -> None:
         """Nothing more will come of this lane."""
-
-    def _finished(self) -> None:
-        raise NotImplementedError
 
 
 class _MapJob(_Job):
@@ -182,39 +202,36 @@ class _MapJob(_Job):
     ) -> None:
         super().__init__(lanes)
         self._name = name
-        self._source = _enumerated(items)
+        self._source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self._source_turn = asyncio.Lock()
         self._arguments = arguments
         self._keywords = keywords
-        self._changes = _Changes()
         self._returned: deque[tuple[int, Any]] = deque()
         self._results: dict[int, Any] = {}
         self._errors: dict[int, tuple[Any, BaseException]] = {}
-        self._next = 0
+        self._next_index = 0
+        self._asked = 0
         self._taken = 0
         self._in_flight = 0
         self._exhausted = False
-        self._over = False
 
-    async def iterate(self) -> AsyncGenerator[Any, None]:
-        """The results, in order."""
-        while True:
-            await self._changes.wait_for(self._has_news)
-            if self._next in self._errors:
-                item, error = self._errors[self._next]
-                raise ItemFailed(self._next, item, error) from error
-            if self._next not in self._results:
-                break
-            result = self._results.pop(self._next)
-            self._next += 1
+    async def _next(self) -> Any:
+        """The next result, in order."""
+        await self._changes.wait_for(self._has_news)
+        if self._next_index in self._errors:
+            item, error = self._errors[self._next_index]
+            raise ItemFailed(self._next_index, item, error) from error
+        if self._next_index in self._results:
+            result = self._results.pop(self._next_index)
+            self._next_index += 1
             self._changes.notify()
-            yield result
-        self.raise_failure()
-        if self._returned or self._errors:
+            return result
+        if self._failure is None and not self._left and (self._returned or self._errors):
             raise ConnectionLost("no lane was left for the items that remain")
+        return _END
 
     def _has_news(self) -> bool:
-        return self._next in self._results or self._next in self._errors or self._over
+        return self._next_index in self._results or self._next_index in self._errors or self._over
 
     async def _work(self, client: AsyncClient, lane: int) -> None:  # noqa: ARG002 - for those that merge
         while (task := await self._take()) is not None:
@@ -239,24 +256,28 @@ class _MapJob(_Job):
             self._in_flight += 1
             if self._returned:
                 return self._returned.popleft()
-            self._taken += 1
+            self._asked += 1
             task = await self._from_source()
             if task is not None:
                 return task
 
     async def _from_source(self) -> tuple[int, Any] | None:
         """An item for the place that was taken for it."""
-        task = None
+        item = _END
         try:
             async with self._source_turn:
-                task = await anext(self._source, None)
+                if isinstance(self._source, AsyncIterator):
+                    item = await anext(self._source, _END)
+                else:
+                    item = next(self._source, _END)
+                index, self._taken = self._taken, self._taken + 1
         finally:
-            if task is None:
+            if item is _END:
                 self._exhausted = True
-                self._taken -= 1
+                self._asked -= 1
                 self._in_flight -= 1
                 self._changes.notify()
-        return task
+        return None if item is _END else (index, item)
 
     def _may_take(self) -> bool:
         if self._returned:
@@ -264,23 +285,44 @@ class _MapJob(_Job):
         if self._errors or self._exhausted:
             # Not yet: what runs elsewhere may be given back by a lane that is lost.
             return self._in_flight == 0
-        return self._taken - self._next < _AHEAD * self._lanes.count
+        return self._asked - self._next_index < _AHEAD * self._lanes.count
 
-    def _finished(self) -> None:
-        self._over = True
+
+class _Inbox:
+    """Frames of items that wait for the consumer, and what is left of the one it has taken.
+
+    With ``rising``, items whose ident does not rise are passed over: they came before, from a lane that was replaced.
+    """
+
+    def __init__(self, changes: _Changes, most: int, *, rising: bool) -> None:
+        self.over = False
+        self._changes = changes
+        self._most = most
+        self._rising = rising
+        self._frames: deque[Items] = deque()
+        self._items: Iterator[tuple[int, Any]] = iter(())
+        self._last: int | None = None
+
+    async def put(self, frame: Items) -> None:
+        """Leave a frame here; waits for room."""
+        await self._changes.wait_for(lambda: len(self._frames) < self._most)
+        self._frames.append(frame)
         self._changes.notify()
 
-
-async def _enumerated(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[tuple[int, Any]]:
-    index = 0
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield index, item
-            index += 1
-    else:
-        for item in items:
-            yield index, item
-            index += 1
+    async def take(self, over: Callable[[], bool]) -> Any:
+        """The next item; `_END` when there is none and the inbox, or all, is ``over``."""
+        while True:
+            for item in self._items:
+                if not self._rising or self._last is None or item[0] > self._last:
+                    self._last = item[0]
+                    return item
+            if not self._frames:
+                await self._changes.wait_for(lambda: bool(self._frames) or self.over or over())
+            if not self._frames:
+                return _END
+            frame = self._frames.popleft()
+            self._items = zip(frame.idents, frame.payloads, strict=True)
+            self._changes.notify()
 
 
 class _StreamJob(_Job):
@@ -295,79 +337,53 @@ class _StreamJob(_Job):
         self._keywords = keywords
         self._ordered = ordered
         count = lanes.count
-        shared: asyncio.Queue[Items | None] = asyncio.Queue(_AHEAD * count)
-        self._queues = [asyncio.Queue(_AHEAD) for _ in range(count)] if ordered else [shared] * count
-        self._over = False
+        shared = _Inbox(self._changes, _AHEAD * count, rising=False)
+        self._inboxes = (
+            [_Inbox(self._changes, _AHEAD, rising=True) for _ in range(count)] if ordered else [shared] * count
+        )
+        # Of each lane the next item waits here; of those that are due it is to be awaited first.
+        self._waiting: list[tuple[int, int, Any]] = []
+        self._due = list(range(count))
 
-    async def iterate(self) -> AsyncGenerator[tuple[int, Any], None]:
-        """The items of all lanes."""
-        if self._ordered:
-            async for item in self._merged():
-                yield item
-        else:
-            async for frame in self._frames(0):
-                for item in zip(frame.idents, frame.payloads, strict=True):
-                    yield item
-        assert self._task is not None
-        await asyncio.wait([self._task])
-        self.raise_failure()
-        if self.report.lost:
-            raise ConnectionLost(
-                f"{self.report.lost} of {self._lanes.count} lanes were lost, and their items with them"
-            )
+    async def _next(self) -> Any:
+        """The next item of all lanes."""
+        found = await (self._merged() if self._ordered else self._inboxes[0].take(self._is_over))
+        if found is _END and self._task is not None:
+            await asyncio.wait([self._task])
+            if self._failure is None and self.report.lost and not self._left:
+                raise ConnectionLost(
+                    f"{self.report.lost} of {self._lanes.count} lanes were lost, and their items with them"
+                )
+        return found
 
-    async def _merged(self) -> AsyncIterator[tuple[int, Any]]:
+    async def _merged(self) -> Any:
         """By rising ident, as far as each lane's own rise."""
-        sources = [self._rising(lane) for lane in range(len(self._queues))]
-        waiting: list[tuple[int, int, Any]] = []
-        for lane, source in enumerate(sources):
-            await _push(waiting, lane, source)
-        while waiting:
-            ident, lane, payload = heapq.heappop(waiting)
-            yield ident, payload
-            await _push(waiting, lane, sources[lane])
+        while self._due:
+            lane = self._due[-1]
+            item = await self._inboxes[lane].take(self._is_over)
+            self._due.pop()
+            if item is not _END:
+                heapq.heappush(self._waiting, (item[0], lane, item[1]))
+        if not self._waiting:
+            return _END
+        ident, lane, payload = heapq.heappop(self._waiting)
+        self._due.append(lane)
+        return ident, payload
 
-    async def _rising(self, lane: int) -> AsyncIterator[tuple[int, Any]]:
-        """A lane's items; those that had arrived before the lane was replaced are passed over."""
-        last: int | None = None
-        async for frame in self._frames(lane):
-            for ident, payload in zip(frame.idents, frame.payloads, strict=True):
-                if last is None or ident > last:
-                    last = ident
-                    yield ident, payload
-
-    async def _frames(self, lane: int) -> AsyncIterator[Items]:
-        """What comes in one queue, until the job is over."""
-        items = self._queues[lane]
-        while not (self._over and items.empty()):
-            frame = await items.get()
-            if frame is None:
-                return
-            yield frame
+    def _is_over(self) -> bool:
+        return self._over
 
     async def _work(self, client: AsyncClient, lane: int) -> None:
         share = [lane, self._lanes.count]
         async with client.start_stream(self._name, self._arguments, self._keywords, share) as stream:
-            async for frame in stream.frames():
-                await self._queues[lane].put(frame)
+            while (frame := await stream.frame()) is not None:
+                await self._inboxes[lane].put(frame)
 
-    async def _lane_over(self, lane: int) -> None:
+    def _lane_over(self, lane: int) -> None:
         # Whoever merges must not wait for a lane that brings nothing more.
         if self._ordered:
-            await self._queues[lane].put(None)
-
-    def _finished(self) -> None:
-        self._over = True
-        for items in set(self._queues):
-            # A queue that is full has a reader that does not wait.
-            if not items.full():
-                items.put_nowait(None)
-
-
-async def _push(waiting: list[tuple[int, int, Any]], lane: int, source: AsyncIterator[tuple[int, Any]]) -> None:
-    item = await anext(source, None)
-    if item is not None:
-        heapq.heappush(waiting, (item[0], lane, item[1]))
+            self._inboxes[lane].over = True
+            self._changes.notify()
 
 
 class AsyncYield:
@@ -378,7 +394,6 @@ class AsyncYield:
 
     def __init__(self, job: _Job) -> None:
         self._job = job
-        self._iterator: AsyncGenerator[Any, None] | None = None
         self._closed = False
 
     @property
@@ -392,11 +407,9 @@ class AsyncYield:
     async def __anext__(self) -> Any:
         if self._closed:
             raise StopAsyncIteration
-        if self._iterator is None:
-            self._job.start()
-            self._iterator = self._job.iterate()
+        self._job.start()
         try:
-            return await anext(self._iterator)
+            return await self._job.next()
         except BaseException:
             await self.close()
             raise
@@ -404,15 +417,14 @@ class AsyncYield:
     async def close(self) -> None:
         """Leave early: nothing more is asked of the gateway."""
         self._closed = True
-        if self._iterator is not None:
-            await self._iterator.aclose()
-            await self._job.end()
+        await self._job.end()
 
     def __del__(self) -> None:
         # The end of a loop that was left lets go of this: the job ends, and the next one waits for that.
         self._job.leave()
 
     async def __aenter__(self) -> AsyncYield:
+        self._job.start()
         return self
 
     async def __aexit__(self, *_exception: object) -> None:

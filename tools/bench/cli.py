@@ -21,17 +21,24 @@ _NOTES = (
     "of the ratios of each round, with their least and most. (!): the rounds spread by more than a factor of "
     "1.5.{quick}"
 )
+_COMPARED = (
+    "Ours beside the peers of the same run. *times*: how many times as good as the peer, more items or less "
+    "time, of the medians; below 1 the peer is better. *by round*: as above; even: the rounds do not agree on "
+    "who is ahead."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table; 1 when a contestant failed, or with ``--check`` when a floor was missed."""
+    """Measure, print the tables; 1 when a contestant failed, or with ``--check`` when a floor was missed. A peer
+    that is not installed is no failure.
+    """
     chosen = _parser().parse_args(arguments)
     if chosen.list:
         print("\n".join(f"{name:21} {workload.title}" for name, workload in WORKLOADS.items()))
         return 0
     options = _options(chosen)
     workloads = [WORKLOADS[name] for name in chosen.only or WORKLOADS]
-    found = machine.describe(name for each in workloads for one in each.contestants for name in one.packages)
+    found = machine.describe(need for each in workloads for one in each.asked(options.peers) for need in one.needs)
     outcomes: list[Outcome] = []
     try:
         for workload in workloads:
@@ -42,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     _print(outcomes, found, options)
     if chosen.json:
-        shown = {"seconds": options.seconds, "rounds": options.rounds, "quick": options.quick}
+        shown = {name: getattr(options, name) for name in ("seconds", "rounds", "quick", "peers")}
         text = json.dumps(report.to_json(outcomes, found, shown), indent=1)
         Path(chosen.json).write_text(text + "\n", encoding="utf-8")
     missed = report.missed(outcomes)
@@ -54,6 +61,11 @@ def _print(outcomes: Sequence[Outcome], found: dict[str, str], options: Options)
     print(report.table(outcomes))
     quick = " A quick run with small sizes: its ratios say little." if options.quick else ""
     print("\n" + _NOTES.format(rounds=options.rounds, seconds=options.seconds, quick=quick) + "\n")
+    if compared := report.comparisons(outcomes):
+        print(f"{compared}\n\n{_COMPARED}\n")
+    if hints := report.hints(outcomes):
+        print("Not installed, so not measured:\n")
+        print("\n".join(f"- {name}: {hint}" for name, hint in hints.items()) + "\n")
     print("\n".join(f"- {name}: {value}" for name, value in found.items()))
     for outcome in outcomes:
         for name, failure in outcome.failures.items():
@@ -66,6 +78,7 @@ def _options(chosen: argparse.Namespace) -> Options:
         seconds=chosen.seconds or quick["seconds"],
         rounds=chosen.rounds or quick["rounds"],
         quick=chosen.quick,
+        peers=chosen.peers,
         folder=chosen.folder,
         seed=chosen.seed,
         say=_say if sys.stderr.isatty() else lambda _text: None,
@@ -79,13 +92,19 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench",
-        description="Every workload beside its raw limit, as a table in Markdown.",
+        description="Every workload beside its raw limit and the peers that are installed, as tables in Markdown.",
     )
     parser.add_argument("--only", action="append", choices=[*WORKLOADS], metavar="WORKLOAD", help="may be repeated")
     parser.add_argument("--list", action="store_true", help="name the workloads and end")
     parser.add_argument("--seconds", type=_positive(float), help="of each measurement (default 1)")
     parser.add_argument("--rounds", type=_positive(int), help="how often each is measured (default 7)")
     parser.add_argument("--quick", action="store_true", help="small sizes, 2 rounds of 0.2 s: shows that it works")
+    parser.add_argument(
+        "--peers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether the peers take part (they do, where they are installed)",
+    )
     parser.add_argument(
         "--folder", type=Path, help="where files go (default: memory-backed where there is such a place)"
     )

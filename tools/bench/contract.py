@@ -1,8 +1,8 @@
 """What a workload is, and what a contestant is.
 
-To add a peer: write its *sides* (a class with ``serve`` and what the workload's contract asks for; the
-contracts are the abstract classes in `tools.bench.workloads`), and add one `Contestant` to the workload's
-tuple.
+To add a peer: write its *sides* in a module of `tools.bench.peers` (a class with ``serve`` and what the
+workload's contract asks for; the contracts are the abstract classes in `tools.bench.workloads`), and name it
+there, once for each contract.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
+
+from tools.bench.needs import Need
 
 __all__ = ["Bound", "Contestant", "Metric", "Placement", "Role", "Task", "Workload"]
 
@@ -50,18 +52,22 @@ class Placement(enum.Enum):
 class Contestant:
     """One row. ``sides`` is ``module:Class``, imported only in the processes that run it.
 
-    ``packages`` are the distributions it needs beside the core's: where one is missing the row says so.
+    ``needs`` is what it needs beside the core: where something is missing the row says how to get it.
     """
 
     name: str
     role: Role
     sides: str
-    packages: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
 
     def load(self) -> Any:
         """An instance of its sides."""
         module, _, name = self.sides.partition(":")
         return getattr(importlib.import_module(module), name)()
+
+    def missing(self) -> str:
+        """The commands that install what it needs and is not there; empty when all is."""
+        return ", ".join(f"`{need.hint}`" for need in self.needs if not need.version())
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Bound:
 @dataclass(frozen=True)
 class Metric:
     """One figure of a workload, one number a round. ``unit`` is for people; ``bound`` is on the ratio of
-    medians.
+    medians. Of a figure that ``costs``, less is better.
     """
 
     key: str
@@ -90,6 +96,7 @@ class Metric:
     unit: str
     bound: Bound | None = None
     digits: int = 1
+    costs: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,10 @@ class Workload(ABC, Generic[Sides]):
     contestants: tuple[Contestant, ...]
     placement: ClassVar[Placement] = Placement.FREE
     fresh: ClassVar[bool] = False
+
+    def asked(self, peers: bool) -> tuple[Contestant, ...]:
+        """Who takes part, with or without the peers."""
+        return tuple(each for each in self.contestants if peers or each.role is not Role.PEER)
 
     def prepare(self, task: Task) -> None:
         """Once, before anybody starts: make what they need in ``task.folder``."""

@@ -44,21 +44,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A contestant beside the limit: ``of_medians``, and the median of the ratios of each round with its
-    spread.
-    """
+    """A contestant beside another: ``of_medians``, and the median of the ratios of each round with its spread."""
 
     of_medians: float
     of_rounds: Spread
 
     @classmethod
-    def of(cls, rounds: dict[int, float], limit: dict[int, float]) -> Ratio | None:
-        """Both by number of the round; None where they have no round in common or the limit is 0."""
-        common = [number for number in rounds if limit.get(number)]
+    def of(cls, rounds: dict[int, float], others: dict[int, float]) -> Ratio | None:
+        """Both by number of the round; None where they have no round in common or the other's figure is 0."""
+        common = [number for number in rounds if others.get(number)]
         if not common:
             return None
-        median = Spread.of(list(limit.values())).median
+        median = Spread.of(list(others.values())).median
         if not median:
             return None
-        each = [rounds[number] / limit[number] for number in common]
+        each = [rounds[number] / others[number] for number in common]
         return cls(Spread.of(list(rounds.values())).median / median, Spread.of(each))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable
@@ -11,23 +10,22 @@ from pathlib import Path
 import psutil
 
 from pynetwork._version import __version__
+from tools.bench.needs import Need, Package
 
 __all__ = ["describe"]
 
-_CORE = ("numpy", "orjson", "xxhash", "tqdm", "psutil")
+_CORE = tuple(map(Package, ("numpy", "orjson", "xxhash", "tqdm", "psutil")))
 
 
-def describe(packages: Iterable[str] = ()) -> dict[str, str]:
-    """Name and value of everything worth printing; ``packages`` are further distributions whose version
-    matters.
-    """
-    found = {name: _version(name) for name in (*_CORE, *dict.fromkeys(packages))}
+def describe(peers: Iterable[Need] = ()) -> dict[str, str]:
+    """Name and value of everything worth printing; ``peers`` is what the peers in the run need."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = ", ".join(f"{each:.2f}" for each in psutil.getloadavg())
     return {
         "pynetwork": __version__,
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "packages": ", ".join(f"{name} {version}" for name, version in found.items() if version),
+        "packages": _versions(_CORE),
+        "peers": _versions(dict.fromkeys(peers)) or "none",
         "CPU": f"{_cpu_model()}, {usable} usable",
         "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -35,11 +33,9 @@ def describe(packages: Iterable[str] = ()) -> dict[str, str]:
     }
 
 
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def _versions(needs: Iterable[Need]) -> str:
+    found = {need.name: need.version() or "not installed" for need in needs}
+    return ", ".join(name if name.endswith(f" {version}") else f"{name} {version}" for name, version in found.items())
 
 
 def _cpu_model() -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -32,7 +33,10 @@ class Worker:
     def __init__(self, workload: str, contestant: str, side: str, cpu: int | None) -> None:
         command = [sys.executable, "-m", "tools.bench.worker", workload, contestant, side]
         self._name = f"{contestant} ({side})"
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT)
+        # A session of its own makes it the head of a group, with which the programs that it starts can be ended.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT, start_new_session=True
+        )
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name=f"answers of {self._name}", daemon=True)
         self._reader.start()
@@ -74,16 +78,20 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        """End it: by closing its input, and if that does not help by force."""
+        """End it: by closing its input, and if that does not help by force, with all that it started."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(_END_SECONDS)
+            failed = self._process.wait(_END_SECONDS) != 0
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            failed = True
+        if failed and hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._reader.join(_END_SECONDS)
         self._process.stdout.close()
 

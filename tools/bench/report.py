@@ -1,15 +1,17 @@
-"""The outcome as a table in Markdown, for people and docs, and as JSON."""
+"""The outcome as tables in Markdown, for people and docs, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 from tools.bench.contract import Contestant, Metric, Role
 from tools.bench.figures import Ratio, Spread
 from tools.bench.runner import Outcome
 
-__all__ = ["missed", "rows", "table", "to_json"]
+__all__ = ["Comparison", "compare", "comparisons", "hints", "missed", "rows", "table", "to_json"]
 
 _HEADINGS = ("workload", "contestant", "median", "least", "most", "unit", "ratio", "by round", "floor", "met")
 
@@ -18,7 +20,7 @@ def rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
     """One row for each metric and contestant."""
     for metric in outcome.workload.metrics:
         limit = outcome.rounds.get(outcome.limit().name, {}).get(metric.key, {})
-        for contestant in outcome.workload.contestants:
+        for contestant in outcome.contestants:
             yield _row(outcome, metric, contestant, limit)
 
 
@@ -26,7 +28,7 @@ def _row(outcome: Outcome, metric: Metric, contestant: Contestant, limit: dict[i
     rounds = outcome.rounds.get(contestant.name, {}).get(metric.key, {})
     row: dict[str, Any] = {
         "workload": outcome.workload.name,
-        "title": f"{outcome.workload.title}{', ' if metric.title else ''}{metric.title}",
+        "title": _title(outcome, metric),
         "metric": metric.key,
         "unit": metric.unit,
         "digits": metric.digits,
@@ -34,6 +36,7 @@ def _row(outcome: Outcome, metric: Metric, contestant: Contestant, limit: dict[i
         "role": contestant.role.value,
         "rounds": list(rounds.values()),
         "failure": outcome.failures.get(contestant.name),
+        "missing": outcome.missing.get(contestant.name),
     }
     if not rounds:
         return row
@@ -45,56 +48,116 @@ def _row(outcome: Outcome, metric: Metric, contestant: Contestant, limit: dict[i
     return row
 
 
+def _title(outcome: Outcome, metric: Metric) -> str:
+    return f"{outcome.workload.title}{', ' if metric.title else ''}{metric.title}"
+
+
 def missed(outcomes: Sequence[Outcome]) -> list[str]:
     """The workloads of which a floor was not met, or whose contestants failed."""
     found = (row for outcome in outcomes for row in rows(outcome))
     return [f"{row['title']}: {row['contestant']}" for row in found if row.get("met") is False or row["failure"]]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One of ours beside a peer: how many times as good, whichever way the metric counts."""
+
+    title: str
+    ours: str
+    peer: str
+    times: Ratio
+
+    @property
+    def verdict(self) -> str:
+        """Even where the rounds do not agree on who is ahead."""
+        if self.times.of_rounds.least > 1:
+            return "ahead"
+        return "behind" if self.times.of_rounds.most < 1 else "even"
+
+
+def compare(outcome: Outcome) -> Iterator[Comparison]:
+    """Each of ours beside each peer that was measured, metric by metric."""
+    for metric in outcome.workload.metrics:
+        found = {each: outcome.rounds.get(each.name, {}).get(metric.key, {}) for each in outcome.contestants}
+        title = _title(outcome, metric)
+        for ours, peer in product(found, found):
+            if ours.role is Role.OURS and peer.role is Role.PEER:
+                pair = (found[peer], found[ours]) if metric.costs else (found[ours], found[peer])
+                times = Ratio.of(*pair)
+                if times is not None:
+                    yield Comparison(title, ours.name, peer.name, times)
+
+
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A table in Markdown."""
-    lines = [_HEADINGS, tuple("---:" if name in _RIGHT else "---" for name in _HEADINGS)]
-    for outcome in outcomes:
-        title = ""
-        for row in rows(outcome):
-            lines.append(_cells(row, "" if row["title"] == title else row["title"]))
-            title = row["title"]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
-    return "\n".join(_line(line, widths) for line in lines)
+    """Everybody beside the limit, as a table in Markdown."""
+    found = ((row["title"], _cells(row)) for outcome in outcomes for row in rows(outcome))
+    return _table(_HEADINGS, found)
 
 
-_RIGHT = frozenset({"median", "least", "most", "ratio", "by round"})
+def comparisons(outcomes: Sequence[Outcome]) -> str:
+    """Ours beside each peer, as a table in Markdown; empty when no peer was measured."""
+    found = [each for outcome in outcomes for each in compare(outcome)]
+    if not found:
+        return ""
+    return _table(_COMPARED, ((each.title, _compared(each)) for each in found))
 
 
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+def hints(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Who could not take part, with the commands that would change that."""
+    return {name: missing for outcome in outcomes for name, missing in outcome.missing.items()}
+
+
+_RIGHT = frozenset({"median", "least", "most", "ratio", "by round", "times"})
+_COMPARED = ("workload", "ours", "peer", "times", "by round", "we are")
+
+
+def _table(headings: tuple[str, ...], found: Iterable[tuple[str, tuple[str, ...]]]) -> str:
+    """Lines of a title and cells; a title is shown once."""
+    lines = [headings, tuple("---:" if name in _RIGHT else "---" for name in headings)]
+    shown = ""
+    for title, cells in found:
+        lines.append(("" if title == shown else title, *cells))
+        shown = title
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    return "\n".join(_line(headings, line, widths) for line in lines)
+
+
+def _line(headings: tuple[str, ...], cells: tuple[str, ...], widths: list[int]) -> str:
     padded = [
         cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-        for cell, width, name in zip(cells, widths, _HEADINGS, strict=True)
+        for cell, width, name in zip(cells, widths, headings, strict=True)
     ]
     return f"| {' | '.join(padded)} |"
 
 
-def _cells(row: dict[str, Any], title: str) -> tuple[str, ...]:
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     name = f"**{row['contestant']}**" if row["role"] == "ours" else row["contestant"]
     spread: Spread | None = row.get("spread")
     if spread is None:
-        return (title, name, row["failure"] or "failed", "", "", "", "", "", "", "")
+        reason = "not installed" if row["missing"] else row["failure"] or "failed"
+        return (name, reason, "", "", "", "", "", "", "")
     ratio: Ratio | None = row.get("ratio")
-    by_round = ratio and f"{ratio.of_rounds.median:.2f} ({ratio.of_rounds.least:.2f} to {ratio.of_rounds.most:.2f})"
     digits = row["digits"]
     verdict = {True: "yes", False: "NO", None: ""}[row.get("met")]
     return (
-        title,
         name + (" (failed later)" if row["failure"] else ""),
         f"{spread.median:,.{digits}f}",
         f"{spread.least:,.{digits}f}",
         f"{spread.most:,.{digits}f}" + (" (!)" if spread.wide else ""),
         row["unit"],
         f"{ratio.of_medians:.2f}" if ratio else "",
-        by_round or "",
+        _by_round(ratio) if ratio else "",
         row.get("floor", ""),
         verdict,
     )
+
+
+def _compared(each: Comparison) -> tuple[str, ...]:
+    return (f"**{each.ours}**", each.peer, f"{each.times.of_medians:.2f}", _by_round(each.times), each.verdict)
+
+
+def _by_round(ratio: Ratio) -> str:
+    return f"{ratio.of_rounds.median:.2f} ({ratio.of_rounds.least:.2f} to {ratio.of_rounds.most:.2f})"
 
 
 def to_json(outcomes: Sequence[Outcome], machine: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +166,9 @@ def to_json(outcomes: Sequence[Outcome], machine: dict[str, str], options: dict[
         "machine": machine,
         "options": options,
         "rows": [_plain(row) for each in outcomes for row in rows(each)],
+        "comparisons": [
+            {**asdict(compared), "verdict": compared.verdict} for each in outcomes for compared in compare(each)
+        ],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import random
 import shutil
@@ -24,11 +23,12 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class Options:
-    """How long and how often. ``say`` is told what happens."""
+    """How long and how often, and whether ``peers`` take part. ``say`` is told what happens."""
 
     seconds: float = 1.0
     rounds: int = 7
     quick: bool = False
+    peers: bool = True
     folder: Path | None = None
     seed: int | None = None
     say: Callable[[str], None] = lambda _text: None
@@ -36,13 +36,20 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What came out for one workload: for each contestant, for each metric, a number by round; and who
-    failed how.
+    """What came out for one workload: for each contestant, for each metric, a number by round; who failed
+    how; and who could not take part, with the commands that would change that.
     """
 
     workload: Workload[Any]
     rounds: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    peers: bool = True
+
+    @property
+    def contestants(self) -> tuple[Contestant, ...]:
+        """Who was asked to take part."""
+        return self.workload.asked(self.peers)
 
     def limit(self) -> Contestant:
         """The contestant that all are compared to."""
@@ -57,11 +64,14 @@ def memory_folder() -> Path:
 
 def run(workload: Workload[Any], options: Options) -> Outcome:
     """Measure one workload. Who fails is left out of the further rounds and named in the outcome."""
-    outcome = Outcome(workload)
+    outcome = Outcome(workload, peers=options.peers)
     with _folder(options) as folder, ExitStack() as stack:
         workload.prepare(Task(folder, folder, options.seconds, options.quick))
         turns: dict[str, Callable[[], dict[str, float]]] = {}
-        for contestant in workload.contestants:
+        for contestant in outcome.contestants:
+            if missing := contestant.missing():
+                outcome.missing[contestant.name] = missing
+                continue
             try:
                 turns[contestant.name] = _turn(workload, contestant, folder, options, stack)
             except WorkerFailed as error:
@@ -89,9 +99,6 @@ def _turn(
     workload: Workload[Any], contestant: Contestant, folder: Path, options: Options, stack: ExitStack
 ) -> Callable[[], dict[str, float]]:
     """What a contestant does in each round."""
-    missing = [name for name in contestant.packages if not _installed(name)]
-    if missing:
-        raise WorkerFailed(f"not installed: {', '.join(missing)}")
     scratch = folder / f"of {contestant.name}".replace("/", "-")
     scratch.mkdir()
     task = Task(folder, scratch, options.seconds, options.quick)
@@ -106,14 +113,6 @@ def _turn(
             return pair.measure(patience)
 
     return once
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy
 from numpy.typing import NDArray
 
 from tools.bench.contract import Bound, Contestant, Metric, Role, Task
+from tools.bench.peers import streams
 from tools.bench.workloads.streams import StreamSides, StreamWorkload
 
 __all__ = ["LENGTH", "ArrayItems", "source"]
@@ -35,6 +36,7 @@ class ArrayItems(StreamWorkload):
     contestants = (
         Contestant("raw socket, sendmsg, recv_into", Role.LIMIT, "tools.bench.raw.array_items:RawArrays"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.stream:OurStream"),
+        *streams("ArrayItems"),
     )
     source = staticmethod(source)
 

@@ -15,13 +15,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 
 from tools.bench.contract import Bound, Contestant, Metric, Role, Task, Workload
+from tools.bench.peers import FILES
 
 __all__ = [
     "FileSet",
@@ -38,10 +39,13 @@ __all__ = [
 Fetch = Callable[[Path], None]
 _BLOCK = 1 << 20
 _FOLDERS = 50
+_FEW = 100
 
 
 class FileSides(ABC):
-    """What a contestant of files gives."""
+    """What a contestant of files gives. Whoever would take minutes for thousands of small ones asks for ``few``."""
+
+    few: ClassVar[bool] = False
 
     @abstractmethod
     def serve(self, source: Path) -> AbstractContextManager[Any]:
@@ -62,6 +66,10 @@ class FileSet:
     count: int
     size: int
     spread: bool = False
+
+    def few(self) -> FileSet:
+        """Not more than can be moved in a few seconds by whoever takes 50 ms for each."""
+        return replace(self, count=min(self.count, _FEW))
 
     def names(self) -> list[str]:
         """Their paths, relative to the folder."""
@@ -140,26 +148,33 @@ class FileWorkload(Workload[FileSides]):
             Contestant("raw socket, sendfile, no digests", Role.LIMIT, "tools.bench.raw.files:RawFiles"),
             *([Contestant("cp -a, no network", Role.ORIENTATION, "tools.bench.raw.files:Copy")] if copy else []),
             Contestant("pynetwork", Role.OURS, "tools.bench.ours.files:OurFiles"),
+            *FILES,
         )
         self._files = files
         self._quick = quick
         self._connections = connections
         self._resident = resident
 
-    def _set(self, task: Task) -> FileSet:
-        return self._quick if task.quick else self._files
+    def _set(self, task: Task, few: bool = False) -> tuple[FileSet, Path]:
+        """The files, and the folder that they are in."""
+        files = self._quick if task.quick else self._files
+        if few and files.few() != files:
+            return files.few(), task.folder / "few"
+        return files, task.folder / "source"
 
     def prepare(self, task: Task) -> None:
         """Make the files."""
-        make(self._set(task), task.folder / "source")
+        for files, source in {self._set(task), self._set(task, few=True)}:
+            make(files, source)
 
     def serve(self, sides: FileSides, task: Task) -> AbstractContextManager[Any]:
         """Serve the folder with them."""
-        return sides.serve(task.folder / "source")
+        return sides.serve(self._set(task, sides.few)[1])
 
     def measure(self, sides: FileSides, address: Any, task: Task) -> dict[str, float]:
         """All files once; connecting does not count, finding out what there is does."""
-        files, source, target = self._set(task), task.folder / "source", task.folder / "target"
+        files, source = self._set(task, sides.few)
+        target = task.folder / "target"
         arrange(files, source, target, self._resident)
         if self._resident:
             sides.adopt(target)

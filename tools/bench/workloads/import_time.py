@@ -19,7 +19,7 @@ class ImportTime(Workload[Script]):
 
     name = "import"
     title = "import"
-    metrics = (Metric("time", "", "ms"),)
+    metrics = (Metric("time", "", "ms", costs=True),)
     contestants = (
         Contestant("import numpy", Role.LIMIT, "tools.bench.raw.scripts:ImportNumpy"),
         Contestant("import pynetwork", Role.OURS, "tools.bench.ours.scripts:ImportPynetwork"),

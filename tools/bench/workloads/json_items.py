@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from tools.bench.contract import Contestant, Metric, Role
+from tools.bench.peers import streams
 from tools.bench.workloads.streams import StreamWorkload
 
 __all__ = ["JsonItems", "source"]
@@ -30,6 +31,7 @@ class JsonItems(StreamWorkload):
     contestants = (
         Contestant("raw socket, orjson of lists", Role.LIMIT, "tools.bench.raw.json_items:RawJson"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.stream:OurStream"),
+        *streams("JsonItems"),
     )
     source = staticmethod(source)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from itertools import count, islice
 from typing import Any
 
 from tools.bench.contract import Contestant, Metric, Role, Task, Workload
 from tools.bench.figures import quantile
-from tools.bench.workloads.streams import StreamSides
+from tools.bench.peers import LATENCIES
+from tools.bench.workloads.streams import AsyncStreamSides, StreamSides
 
-__all__ = ["Latency", "source"]
+__all__ = ["Latency", "async_source", "source"]
 
 _RATE = 100
 _STAMP = struct.Struct("<q56x")
@@ -30,21 +32,34 @@ def source() -> Iterator[tuple[int, bytes]]:
         yield ident, _STAMP.pack(time.monotonic_ns())
 
 
+async def async_source() -> AsyncIterator[tuple[int, bytes]]:
+    """The same on asyncio."""
+    due = time.monotonic()
+    for ident in count():
+        due += 1 / _RATE
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        yield ident, _STAMP.pack(time.monotonic_ns())
+
+
 class Latency(Workload[StreamSides]):
     """Median and 99th percentile in microseconds; each round takes three times the usual seconds."""
 
     name = "latency"
     title = "latency of a 100 Hz stream"
-    metrics = (Metric("p50", "p50", "µs", digits=0), Metric("p99", "p99", "µs", digits=0))
+    metrics = (
+        Metric("p50", "p50", "µs", digits=0, costs=True),
+        Metric("p99", "p99", "µs", digits=0, costs=True),
+    )
     contestants = (
         Contestant("raw socket, one send an item", Role.LIMIT, "tools.bench.raw.small_items:RawSingles"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.stream:OurStream"),
+        *LATENCIES,
     )
 
     def serve(self, sides: StreamSides, task: Task) -> AbstractContextManager[Any]:
         """The paced source."""
         del task
-        return sides.serve(source)
+        return sides.serve_async(async_source) if isinstance(sides, AsyncStreamSides) else sides.serve(source)
 
     def measure(self, sides: StreamSides, address: Any, task: Task) -> dict[str, float]:
         """By the clock that both processes share."""

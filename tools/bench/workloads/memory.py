@@ -39,7 +39,7 @@ class AtRest(Workload[Script]):
 
     name = "memory-rest"
     title = "memory of a gateway at rest"
-    metrics = (Metric("rest", "", "MiB"),)
+    metrics = (Metric("rest", "", "MiB", costs=True),)
     contestants = (
         Contestant("interpreter, core dependencies", Role.LIMIT, "tools.bench.raw.scripts:BareMemory"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.scripts:GatewayMemory"),
@@ -73,7 +73,10 @@ class IdlePair(Workload[IdleSides]):
 
     name = "memory-idle"
     title = "memory of an idle pair"
-    metrics = (Metric("server", "gateway", "KiB"), Metric("client", "controller", "KiB"))
+    metrics = (
+        Metric("server", "gateway", "KiB", costs=True),
+        Metric("client", "controller", "KiB", costs=True),
+    )
     contestants = (
         Contestant("raw socket, a thread for each", Role.LIMIT, "tools.bench.raw.idle:RawIdle"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.idle:OurIdle"),
@@ -109,7 +112,10 @@ class BusyLane(Workload[FileSides]):
 
     name = "memory-busy"
     title = "memory of a busy lane, 1 GiB over 4"
-    metrics = (Metric("server", "gateway", "MiB", digits=2), Metric("client", "controller", "MiB", digits=2))
+    metrics = (
+        Metric("server", "gateway", "MiB", digits=2, costs=True),
+        Metric("client", "controller", "MiB", digits=2, costs=True),
+    )
     contestants = (
         Contestant("raw socket, sendfile, no digests", Role.LIMIT, "tools.bench.raw.files:RawFiles"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.files:OurFiles"),

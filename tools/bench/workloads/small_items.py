@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from tools.bench.contract import Bound, Contestant, Metric, Placement, Role
+from tools.bench.peers import streams
 from tools.bench.workloads.streams import StreamWorkload
 
 __all__ = ["SIZE", "SmallItems", "SmallItemsUnpinned", "source"]
@@ -35,6 +36,7 @@ class SmallItems(StreamWorkload):
         Contestant("raw socket, one struct", Role.ORIENTATION, "tools.bench.raw.small_items:RawStruct"),
         Contestant("raw socket, slices", Role.LIMIT, "tools.bench.raw.small_items:RawSlices"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.stream:OurStream"),
+        *streams("SmallItems"),
     )
     source = staticmethod(source)
 

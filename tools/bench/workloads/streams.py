@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
 
 from tools.bench.contract import Metric, Placement, Task, Workload
 
-__all__ = ["Source", "StreamSides", "StreamWorkload", "consume"]
+__all__ = ["AsyncSource", "AsyncStreamSides", "Source", "StreamSides", "StreamWorkload", "consume"]
 
 Source = Callable[[], Iterator[tuple[int, Any]]]
+AsyncSource = Callable[[], AsyncIterator[tuple[int, Any]]]
 
 _STRETCH = 256
 _WARM_UP_PART = 0.1
@@ -32,6 +34,23 @@ class StreamSides(ABC):
         """An iterator over the items. Each is handed out one by one, as ``(ident, payload)``, the payload
         as what it was when it was produced, and may be kept.
         """
+
+
+class AsyncStreamSides(StreamSides):
+    """A contestant whose servers live on asyncio, where a source that waits has to wait asynchronously."""
+
+    def serve(self, source: Source) -> AbstractContextManager[Any]:
+        """A source that never waits."""
+        return self.serve_async(partial(_awaited, source))
+
+    @abstractmethod
+    def serve_async(self, source: AsyncSource) -> AbstractContextManager[Any]:
+        """As `serve`."""
+
+
+async def _awaited(source: Source) -> AsyncIterator[tuple[int, Any]]:
+    for item in source():
+        yield item
 
 
 class StreamWorkload(Workload[StreamSides]):

@@ -278,7 +278,7 @@ class Admission:
         ((crowd, _),) = self._origins.most_common(1)
         theirs = [caller for caller in self._callers.values() if caller.origin == crowd]
         silent = (caller for caller in theirs if not caller.has_greeted)
-        self._dismiss(theirs[0], "to make room for others")
+        self._dismiss(next(silent, theirs[0]), "to make room for others")
 
     def _dismiss(self, caller: _Caller, reason: str) -> None:
         self._complaints.add(caller.peer, f"closed: {reason}")

@@ -19,6 +19,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from handshakes.errors import UnsafePath
@@ -27,6 +28,8 @@ from handshakes.paths import check_path, is_partial
 
 __all__ = ["NO_FILE", "Directory", "Folder", "NotAFile", "Turn", "entry_of", "folds_case", "reason_for", "walk"]
 
+_MOST_LOOKED_AT = 4096
+_UNNAMED = getattr(os, "O_TMPFILE", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -131,6 +134,14 @@ class Directory(ABC):
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         """A file descriptor of ``name``."""
 
+    def open_unnamed(self, mode: int) -> int | None:  # noqa: ARG002 - most have none
+        """A descriptor of a new file that has no name yet; None where there is no such thing."""
+        return None
+
+    def give_name(self, handle: int, name: str) -> None:
+        """Let a file without a name have this one. Raises `FileExistsError` when something has it."""
+        raise NotImplementedError
+
     @abstractmethod
     def status(self, name: str) -> os.stat_result:
         """What ``name`` is."""
@@ -166,10 +177,11 @@ class Directory(ABC):
 class HandleDirectory(Directory):
     """A directory by its handle."""
 
-    __slots__ = ("_handle",)
+    __slots__ = ("_handle", "_takes_unnamed")
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
+        self._takes_unnamed: bool | None = None if _UNNAMED else False
 
     def enter(self, name: str) -> Directory:
         return HandleDirectory(os.open(name, _DIRECTORY, dir_fd=self._handle))
@@ -179,6 +191,27 @@ class HandleDirectory(Directory):
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         return os.open(name, flags, mode, dir_fd=self._handle)
+
+    def open_unnamed(self, mode: int) -> int | None:
+        if self._takes_unnamed is None:
+            # What earlier transfers left is better taken over: then it is gone. A large folder is not searched for it.
+            names = [entry.name for entry in islice(self.entries(), _MOST_LOOKED_AT)]
+            self._takes_unnamed = len(names) < _MOST_LOOKED_AT and not any(map(is_partial, names))
+        if self._takes_unnamed:
+            try:
+                return os.open(".", os.O_RDWR | _UNNAMED, mode, dir_fd=self._handle)
+            except OSError:
+                # Most file systems of networks can't do that.
+                self._takes_unnamed = False
+        return None
+
+    def give_name(self, handle: int, name: str) -> None:
+        try:
+            os.link(f"/proc/self/fd/{handle}", name, dst_dir_fd=self._handle, follow_symlinks=True)
+        except OSError:
+            # Files are being replaced here, or there is no /proc: the long way is to be taken from now on.
+            self._takes_unnamed = False
+            raise
 
     def status(self, name: str) -> os.stat_result:
         return os.stat(name, dir_fd=self._handle, follow_symlinks=False)

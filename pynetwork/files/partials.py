@@ -3,7 +3,8 @@
 Data goes to a partial file beside its place (``.NAME.partial``), locked for as long as somebody writes it,
 and takes its name when it is complete and verified. What a killed transfer left behind is unlocked: the next
 one with the same target takes it over, with the memory or disk blocks that it has. Permission bits and
-modification time are set before the rename; set-user-id and set-group-id never are.
+modification time are set before the rename; set-user-id and set-group-id never are. A new small file has no name at all
+until it is complete, where the system has such files.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def write_file(folder: Folder, entry: Entry, data: Bytes, *, durable: bool = Fal
 
     Raises `UnsafePath` and `OSError`; then nothing is left of it.
     """
+    if _write_unnamed(folder, entry, data, durable=durable):
+        return
     claim = _claim_target(folder, entry.path, entry.mode)
     try:
         if claim.used:
@@ -63,6 +66,38 @@ def write_file(folder: Folder, entry: Entry, data: Bytes, *, durable: bool = Fal
         claim.abandon()
         raise
     claim.close()
+
+
+def _write_unnamed(folder: Folder, entry: Entry, data: Bytes, *, durable: bool) -> bool:
+    """Write a new file that has no name until it is complete: three system calls fewer, and a kill leaves nothing.
+
+    False when that can't be, for one because there is a file of that name.
+    """
+    components = _checked(folder, entry.path)
+    try:
+        directory = folder.directory(components[:-1], create=True)
+    except FileNotFoundError:
+        return False
+    handle = directory.open_unnamed(entry.mode & 0o777)
+    if handle is None:
+        return False
+    try:
+        if data:
+            _write_all(handle, data, 0)
+        if os.fstat(handle).st_mode & 0o7777 != entry.mode & 0o777:
+            os.fchmod(handle, entry.mode & 0o777)
+        if durable:
+            os.fsync(handle)
+        os.utime(handle, ns=(time.time_ns(), entry.mtime_ns))
+        try:
+            directory.give_name(handle, components[-1])
+        except OSError:
+            return False
+    finally:
+        os.close(handle)
+    if durable:
+        directory.flush()
+    return True
 
 
 class PartialFile:
@@ -227,11 +262,16 @@ def _exists(directory: Directory, name: str) -> bool:
     return True
 
 
-def _claim_target(folder: Folder, path: str, mode: int, own: bool = False) -> _Claim:
+def _checked(folder: Folder, path: str) -> tuple[str, ...]:
     components = folder.split(path)
-    name = components[-1]
-    if is_partial(name):
+    if is_partial(components[-1]):
         raise UnsafePath(f"the path {path!r} is refused: such names are kept for partial files")
+    return components
+
+
+def _claim_target(folder: Folder, path: str, mode: int, own: bool = False) -> _Claim:
+    components = _checked(folder, path)
+    name = components[-1]
     partial = partial_name(name)
     directory = folder.directory(components[:-1], create=True)
     try:

@@ -20,12 +20,22 @@ from tests.serving import Background
 STAMP = 1_600_000_000_123_456_789
 
 
-@pytest.fixture(params=["handles", "plain", "windows"])
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where every file needs a name."""
+    monkeypatch.setattr(folders, "_UNNAMED", 0)
+
+
+@pytest.fixture(params=["handles", "named", "plain", "windows"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
-    """A folder by handles, by paths, and as on Windows: without locks, files closed before they are renamed."""
+    """A folder by handles, the same where every file needs a name, by paths, and as on Windows: without locks, files
+    closed before they are renamed.
+    """
+    if request.param == "named":
+        monkeypatch.setattr(folders, "_UNNAMED", 0)
     if request.param == "windows":
         monkeypatch.setattr(partials, "fcntl", None)
-    with Folder(tmp_path, handles=request.param == "handles") as opened:
+    with Folder(tmp_path, handles=request.param in ("handles", "named")) as opened:
         yield opened
 
 
@@ -38,6 +48,58 @@ def names(folder: Folder) -> list[str]:
 
 
 # Whole files
+
+
+@pytest.mark.skipif(not folders._UNNAMED, reason="every file has a name here")
+def test_a_new_file_has_no_name_until_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def look(handle: int, data: bytes, offset: int) -> int:
+        seen.append(os.listdir(tmp_path))
+        return os.pwrite(handle, data, offset)
+
+    monkeypatch.setattr(partials, "_pwrite", look)
+    with Folder(tmp_path) as folder:
+        write_file(folder, entry("file", 5, 0o604), b"hello", durable=True)
+        assert seen == [[]]
+        # The second finds the name taken, and all after it in this folder go the long way.
+        write_file(folder, entry("file", 5), b"again")
+        write_file(folder, entry("other", 5), b"other")
+    assert list(map(sorted, seen)) == [[], ["file"], [".file.partial", "file"], [".other.partial", "file"]]
+    assert (tmp_path / "file").read_bytes() == b"again"
+    assert sorted(os.listdir(tmp_path)) == ["file", "other"]
+
+
+@pytest.mark.parametrize("call", ["open", "link"])
+def test_where_files_without_a_name_can_not_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    original = getattr(os, call)
+
+    def refuse(path: str, *arguments: Any, **keywords: Any) -> Any:
+        if call == "link" or path == ".":
+            raise OSError(errno.EOPNOTSUPP, "not here")
+        return original(path, *arguments, **keywords)
+
+    with Folder(tmp_path) as folder:
+        monkeypatch.setattr(os, call, refuse)
+        for name in ("sub/one", "sub/two"):
+            write_file(folder, entry(name, 5, 0o640), b"hello")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "sub").iterdir()} == {"one": b"hello", "two": b"hello"}
+
+
+def test_what_an_earlier_transfer_left_is_taken_over_and_gone(tmp_path: Path) -> None:
+    (tmp_path / partial_name("file")).write_bytes(b"left behind")
+    with Folder(tmp_path) as folder:
+        write_file(folder, entry("file", 5), b"hello")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_mode_that_the_mask_would_cut_is_set_all_the_same(tmp_path: Path) -> None:
+    with Folder(tmp_path) as folder:
+        write_file(folder, entry("file", 5, 0o666), b"hello")
+    assert (tmp_path / "file").stat().st_mode & 0o7777 == 0o666
+
+
+# Whole files, in each kind of folder
 
 
 def test_a_file_is_written_with_mode_and_time(folder: Folder) -> None:
@@ -194,6 +256,7 @@ def test_on_windows_an_open_file_is_its_own_lock(tmp_path: Path, monkeypatch: py
             write_file(folder, entry("file", 1), b"x")
 
 
+@pytest.mark.usefixtures("named")
 @pytest.mark.parametrize(("number", "works"), [(errno.ENOLCK, True), (errno.EIO, False)])
 def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, works: bool) -> None:
     def refuse(*_: Any) -> None:
@@ -247,6 +310,7 @@ def test_a_partial_file_that_vanishes_before_it_is_locked_is_made_again(
     assert (tmp_path / "file").read_bytes() == b"x"
 
 
+@pytest.mark.usefixtures("named")
 def test_a_target_that_is_never_got_hold_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partials, "_is_still", lambda *_: False)
     with Folder(tmp_path) as folder, pytest.raises(TargetBusy):

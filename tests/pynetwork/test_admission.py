@@ -165,7 +165,7 @@ def test_who_has_said_hello_stays_while_silent_ones_can_make_room(doorway_of: Ca
         silent = [stack.enter_context(RawPeer(doorway.port)) for _ in range(5)]
         for peer in silent[:3]:
             assert peer.rest() == b""
-        assert doorway.admission.waiting == 3
+        wait_until(lambda: doorway.admission.waiting == 3)
         for _ in range(3):
             peer = stack.enter_context(RawPeer(doorway.port))
             peer.say(hello(keyed=True))

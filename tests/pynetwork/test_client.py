@@ -13,17 +13,15 @@ from handshakes.errors import (
     Closed,
     ConnectionLost,
     DeadlineExceeded,
-    NotFound,
     OperationAborted,
     RemoteFault,
     RemoteProtocolError,
     ValueNotSupported,
     ValueTooLarge,
 )
-from handshakes.messages import Fault, Rights
+from handshakes.messages import Rights
 from pynetwork import transport
 from pynetwork.client import Client
-from pynetwork.operation import raise_fault
 from tests.serving import PATIENCE, Background, controller_of, frame, linked, operating, paired, serving
 from tests.waiting import wait_until
 
@@ -414,16 +412,6 @@ def test_leaving_an_operation_whose_connection_is_gone() -> None:
         operation.abort()
         with pytest.raises(ConnectionLost):
             client.ping()
-
-
-def test_faults_come_out_as_what_they_are() -> None:
-    with pytest.raises(RemoteFault) as caught:
-        raise_fault(Fault(0, "m.Type", "text", "trace"))
-    assert (caught.value.type_name, caught.value.message, caught.value.traceback) == ("m.Type", "text", "trace")
-    with pytest.raises(NotFound, match="what"):
-        raise_fault(Fault(404, "NotFound", "what", ""))
-    with pytest.raises(OperationAborted):
-        raise_fault(Fault(499, "OperationAborted", "left", ""))
 
 
 def test_sending_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,11 @@ class Client:
     def _explain(self) -> None:
         if self._closed:
             raise Closed("this client is closed")
-        raise ConnectionLost(f"this client's connection was lost before: {self._lost}") from self._lost
+        if isinstance(self._lost, Closed):
+            raise Closed(str(self._lost)) from self._lost
+        # An interrupt says nothing more than its name.
+        reason = str(self._lost) or type(self._lost).__name__
+        raise ConnectionLost(f"this client's connection was lost before: {reason}") from self._lost
 
     def release(self) -> None:
         """An operation has ended; the next may begin."""

@@ -205,7 +205,9 @@ class _Run:
             self._over(lane)
 
     def _keep_working(self, lane: int) -> None:
-        client: Client | None = self._lanes.clients[lane]
+        first = self._lanes.clients[lane]
+        lost_before = ConnectionLost("the connection was lost before, and no other can be had")
+        client = first if first.usable else self._replace(lane, lost_before, allowed=False)
         short_lives = 0
         while client is not None and not self._stopping.is_set():
             began = time.monotonic()

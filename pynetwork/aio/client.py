@@ -385,9 +385,12 @@ class AsyncStream:
 
     async def _grant(self) -> None:
         """What was consumed may come again, once it is much."""
-        if self._consumed_items >= CREDIT_ITEMS // 2 or self._consumed_size >= CREDIT_SIZE // 2:
+        link = self._client.link
+        much = self._consumed_items >= CREDIT_ITEMS // 2 or self._consumed_size >= CREDIT_SIZE // 2
+        # When the connection has ended, what has arrived is still to be had.
+        if much and link.lost is None:
             assert self._operation is not None
-            credit = self._client.link.connection.credit(self._consumed_items, self._consumed_size)
+            credit = link.connection.credit(self._consumed_items, self._consumed_size)
             self._consumed_items = self._consumed_size = 0
             await self._operation.say(credit)
 

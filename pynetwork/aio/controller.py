@@ -122,6 +122,7 @@ class AsyncController:
 
     async def join(self, link: AsyncLink, deadline: Deadline | None = None) -> AsyncClient:
         """A client over a link that leads to a gateway already. Raises as ``get_client``."""
+        await link.live()
         deadline = deadline or Deadline(self._options.timeout)
         certificate = link.certificate
         connection = self._options.new_connection(hashlib.sha256(certificate).digest() if certificate else b"")

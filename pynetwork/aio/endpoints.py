@@ -29,16 +29,11 @@ async def connect(
     """
     place = f"{host}:{port}"
     context = tls.client_context() if isinstance(tls, TLS) else tls
-    # Not asyncio.wait_for: before Python 3.12 that may forget that it was cancelled.
     opening = asyncio.ensure_future(_open(host, port, place, context))
     try:
-        await asyncio.wait([opening], timeout=timeout)
-        if not opening.done():
-            raise DeadlineExceeded(f"{place} did not answer within {timeout} s")
-        link = opening.result()
+        link = await _opened(opening, place, timeout)
         if isinstance(tls, TLS):
             tls.check_fingerprint(link.certificate)
-        await link.live()
     except BaseException as error:
         await _give_up(opening)
         if isinstance(error, (OSError, UnicodeError)) and not isinstance(error, PynetworkError):
@@ -51,6 +46,14 @@ async def _open(host: str, port: int, place: str, context: ssl.SSLContext | None
     loop = asyncio.get_running_loop()
     _, link = await loop.create_connection(lambda: AsyncLink(place), host, port, ssl=context)
     return link
+
+
+async def _opened(opening: asyncio.Task[AsyncLink], place: str, timeout: float | None) -> AsyncLink:
+    # Not asyncio.wait_for: before Python 3.12 that may forget that it was cancelled.
+    await asyncio.wait([opening], timeout=timeout)
+    if not opening.done():
+        raise DeadlineExceeded(f"{place} did not answer within {timeout} s")
+    return opening.result()
 
 
 async def _give_up(opening: asyncio.Task[AsyncLink]) -> None:

@@ -6,19 +6,20 @@ Files are read and written on threads of the loop's executor; a job's own bookke
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from handshakes.chunks import Work
-from handshakes.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
-from handshakes.messages import Bytes
+from handshakes.errors import ConnectionLost, DeadlineExceeded, LocalProtocolError, RemoteProtocolError
+from handshakes.messages import Bytes, Message
 from handshakes.transfer import Code
 from pynetwork.aio.client import AsyncClient, AsyncOperation
 from pynetwork.aio.lanes import AsyncLanes
 from pynetwork.files import Progress, TransferReport, make_download, make_upload
-from pynetwork.files.conversation import Begin, Conversation, Hear, Request, Say, Step
+from pynetwork.files.conversation import SILENCE_TIMEOUT, Begin, Conversation, Hear, Request, Say, Step
 from pynetwork.files.jobs import Job, JobLane
 
 __all__ = ["download", "upload"]
@@ -73,7 +74,10 @@ async def _on_thread(function: Callable[..., Answer], *arguments: Any) -> Answer
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        while not running.done():
+            # Nor does it help to cancel this more than once.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
         raise
 
 
@@ -137,12 +141,11 @@ class _Transfer:
             while await self._fill(client, operation, lane, outbox):
                 if not operation.ready():
                     lane.widen()
-                message = await operation.receive()
+                message = await _next_answer(operation)
                 await _on_thread(lane.take_in, message)
                 if message is not None:
                     operation.recycle(message.body)
-            await operation.send(Code.FINISH)
-            await operation.result()
+            await _finish(operation)
         except BaseException:
             lane.give_back()
             raise
@@ -179,8 +182,10 @@ class _Transfer:
             finally:
                 self._waiting.discard(wake)
             if operation.ready():
-                await operation.receive(0.0)
-                raise RemoteProtocolError("a message came that nobody had asked for")
+                # As in `Job.take`: the rest of an operation that was left before is dropped, and nothing comes of it.
+                with contextlib.suppress(DeadlineExceeded):
+                    await operation.receive(0.0)
+                    raise RemoteProtocolError("a message came that nobody had asked for")
 
     def _wake(self) -> None:
         for future in self._waiting:
@@ -219,4 +224,23 @@ async def _within(operation: AsyncOperation | None, step: Step) -> Any:
     if isinstance(step, Say):
         await operation.send(step.code, b"", step.body)
         return None
-    return await (operation.receive() if isinstance(step, Hear) else operation.result())
+    return await (_next_answer(operation) if isinstance(step, Hear) else operation.result())
+
+
+async def _finish(operation: AsyncOperation) -> None:
+    await operation.send(Code.FINISH)
+    if await _next_answer(operation) is not None:
+        raise RemoteProtocolError("a message arrived in place of a result")
+
+
+async def _next_answer(operation: AsyncOperation) -> Message | None:
+    """As `pynetwork.files.conversation.next_answer`."""
+    while True:
+        before = operation.received
+        try:
+            return await operation.receive(SILENCE_TIMEOUT)
+        except DeadlineExceeded as error:
+            if operation.received == before:
+                raise ConnectionLost(
+                    f"{operation.peer} owes an answer and has said nothing for {SILENCE_TIMEOUT:g} s"
+                ) from error

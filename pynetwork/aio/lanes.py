@@ -148,13 +148,12 @@ class _Run:
             self._over(lane)
 
     async def _keep_working(self, lane: int) -> None:
-        client: AsyncClient | None = self._lanes.clients[lane]
+        first = self._lanes.clients[lane]
+        client = first if first.usable else await self._lanes.revive(lane)
+        if client is None:
+            self._note_loss(ConnectionLost("the connection was lost before, and no other can be had"))
         loop = asyncio.get_running_loop()
         short_lives = 0
-        if not client.usable:
-            client = await self._lanes.revive(lane)
-            if client is None:
-                self._note_loss(ConnectionLost("the connection was lost before, and no other can be had"))
         while client is not None:
             began = loop.time()
             try:

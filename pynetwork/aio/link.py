@@ -1,8 +1,9 @@
 """The asyncio driver of one pair: a transport of the event loop joined to a `handshakes.Connection`.
 
 Bytes are received straight into the connection's buffer, and only while somebody waits for an event: else reading
-pauses, so that a gateway whose caller is slow is held by flow control, as with the blocking driver. Dead peers are
-noticed as `pynetwork.transport` says.
+pauses, so that a gateway whose caller is slow is held by flow control, as with the blocking driver. What still arrives
+of an operation that was left is read at once, and dropped, so that the gateway gets to its end. Dead peers are noticed
+as `pynetwork.transport` says.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class AsyncLink(asyncio.BufferedProtocol):
         self.received = 0
         self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._aside: bytearray | None = None
+        self._aside: memoryview | None = None
         self._ahead: deque[memoryview] = deque()
-        self._spill: bytearray | None = None
+        self._spill: memoryview | None = None
         self._reading = True
         self._full = False
         self._turn = 0
@@ -85,7 +86,7 @@ class AsyncLink(asyncio.BufferedProtocol):
             tune(sock)
         self._pause()
 
-    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go: the connection's buffer, or memory aside if that might not hold all that is there.
 
         TLS (which gives a hint) drops what was not fetched when it sees the end of the connection, and before Python
@@ -98,7 +99,7 @@ class AsyncLink(asyncio.BufferedProtocol):
             if sizehint < 0 or sizehint + _TLS_RECORD <= len(buffer):
                 self._aside = None
                 return buffer
-        self._aside = bytearray(max(sizehint, 0) + _TLS_RECORD)
+        self._aside = memoryview(bytearray(max(sizehint, 0) + _TLS_RECORD))
         return self._aside
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -110,11 +111,14 @@ class AsyncLink(asyncio.BufferedProtocol):
         if self._aside is None:
             self.connection.received(nbytes)
         else:
-            self._ahead.append(memoryview(self._aside)[:nbytes])
+            self._ahead.append(self._aside[:nbytes])
             self._aside = None
         # Nobody takes events out in the meantime: the buffer may be full.
         self._pause()
-        _settle(self._arrival)
+        if self._arrival is None:
+            self._drop_late()
+        else:
+            _settle(self._arrival)
 
     def eof_received(self) -> None:
         """The peer has ended the connection."""
@@ -204,9 +208,25 @@ class AsyncLink(asyncio.BufferedProtocol):
                 raise DeadlineExceeded(f"{self.peer} sent much, but not what was waited for, in time")
 
     def interrupt(self) -> None:
-        """Whoever waits for an event waits for it in vain."""
+        """The operation was left: whoever waits for an event of it waits in vain, and what still arrives is dropped."""
         self._turn += 1
         _settle(self._arrival)
+        self._arrival = None
+        self._drop_late()
+
+    def _drop_late(self) -> None:
+        """Read on while no operation runs and there may be something of those that were left."""
+        try:
+            while self.connection.phase is Phase.IDLE and self.connection.leaving and self._lost is None:
+                if self.connection.next_event() is not None:
+                    raise ConnectionLost(f"{self.peer} ended the pair")
+                if not self._ahead:
+                    self._resume()
+                    return
+                self._take_ahead()
+        except PynetworkError as error:
+            self._lose(error, error.__cause__)
+            self.close()
 
     async def settle(self, timeout: float | None) -> None:
         """Read until nothing more can arrive of operations that were left; raises as ``next_event``."""
@@ -292,7 +312,7 @@ class AsyncLink(asyncio.BufferedProtocol):
             return
         if self.connection.phase in (Phase.IDLE, Phase.RUNNING):
             self.write(self.connection.goodbye())
-        self._spill = bytearray(_JOIN_BELOW)
+        self._spill = memoryview(bytearray(_JOIN_BELOW))
         self._ahead.clear()
         deadline = Deadline(timeout)
         try:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from handshakes.errors import ConnectionLost, ItemFailed, PynetworkError
+from handshakes.errors import Closed, ConnectionLost, ItemFailed, PynetworkError
 from handshakes.messages import Items
 from pynetwork.aio import files as transfers
 from pynetwork.aio.client import AsyncClient
@@ -132,23 +132,20 @@ class _Job:
         self.report = LanesReport()
         self._lanes = lanes
         self._changes = _Changes()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[LanesReport] | None = None
         self._over = self._left = False
         self._failure: BaseException | None = None
 
     def start(self) -> None:
         """Run it, unless it runs already."""
         if self._task is None:
-            self._task = asyncio.ensure_future(self._run())
+            self._task = asyncio.ensure_future(self._lanes.run(self._work, self._lane_over, self.report))
+            self._task.add_done_callback(self._ended)
 
-    async def _run(self) -> None:
-        try:
-            await self._lanes.run(self._work, self._lane_over, self.report)
-        except Exception as error:
-            self._failure = error
-        finally:
-            self._over = True
-            self._changes.notify()
+    def _ended(self, task: asyncio.Task[LanesReport]) -> None:
+        self._failure = Closed("this job was cancelled") if task.cancelled() else task.exception()
+        self._over = True
+        self._changes.notify()
 
     def leave(self) -> None:
         """Stop it, without waiting."""
@@ -165,9 +162,6 @@ class _Job:
         self.leave()
         if self._task is not None:
             await asyncio.wait([self._task])
-            # A task that was cancelled before its first step has said nothing.
-            self._over = True
-            self._changes.notify()
 
     async def next(self) -> Any:
         """What comes of the job next. Raises `StopAsyncIteration` at the end, or what ended it."""

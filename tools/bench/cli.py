@@ -64,8 +64,7 @@ def _print(outcomes: Sequence[Outcome], found: dict[str, str], options: Options)
     if compared := report.comparisons(outcomes):
         print(f"{compared}\n\n{_COMPARED}\n")
     if hints := report.hints(outcomes):
-        print("Not installed, so not measured:\n")
-        print("\n".join(f"- {name}: {hint}" for name, hint in hints.items()) + "\n")
+        print(f"Not measured:\n\n{hints}\n")
     print("\n".join(f"- {name}: {value}" for name, value in found.items()))
     for outcome in outcomes:
         for name, failure in outcome.failures.items():

@@ -34,8 +34,11 @@ def describe(peers: Iterable[Need] = ()) -> dict[str, str]:
 
 
 def _versions(needs: Iterable[Need]) -> str:
-    found = {need.name: need.version() or "not installed" for need in needs}
-    return ", ".join(name if name.endswith(f" {version}") else f"{name} {version}" for name, version in found.items())
+    """Of what is there."""
+    found = ((need.name, need.version()) for need in needs)
+    return ", ".join(
+        name if name.endswith(f" {version}") else f"{name} {version}" for name, version in found if version
+    )
 
 
 def _cpu_model() -> str:

@@ -102,9 +102,13 @@ def comparisons(outcomes: Sequence[Outcome]) -> str:
     return _table(_COMPARED, ((each.title, _compared(each)) for each in found))
 
 
-def hints(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Who could not take part, with the commands that would change that."""
-    return {name: missing for outcome in outcomes for name, missing in outcome.missing.items()}
+def hints(outcomes: Sequence[Outcome]) -> str:
+    """Who could not take part, with the commands that would change that, as a list in Markdown."""
+    found: dict[str, dict[str, None]] = {}
+    for outcome in outcomes:
+        for name, missing in outcome.missing.items():
+            found.setdefault(missing, {})[name] = None
+    return "\n".join(f"- {'; '.join(names)}: not installed: {missing}" for missing, names in found.items())
 
 
 _RIGHT = frozenset({"median", "least", "most", "ratio", "by round", "times"})
@@ -145,7 +149,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{spread.least:,.{digits}f}",
         f"{spread.most:,.{digits}f}" + (" (!)" if spread.wide else ""),
         row["unit"],
-        f"{ratio.of_medians:.2f}" if ratio else "",
+        _short(ratio.of_medians) if ratio else "",
         _by_round(ratio) if ratio else "",
         row.get("floor", ""),
         verdict,
@@ -153,11 +157,18 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _compared(each: Comparison) -> tuple[str, ...]:
-    return (f"**{each.ours}**", each.peer, f"{each.times.of_medians:.2f}", _by_round(each.times), each.verdict)
+    return (f"**{each.ours}**", each.peer, _short(each.times.of_medians), _by_round(each.times), each.verdict)
 
 
 def _by_round(ratio: Ratio) -> str:
-    return f"{ratio.of_rounds.median:.2f} ({ratio.of_rounds.least:.2f} to {ratio.of_rounds.most:.2f})"
+    return f"{_short(ratio.of_rounds.median)} ({_short(ratio.of_rounds.least)} to {_short(ratio.of_rounds.most)})"
+
+
+def _short(number: float) -> str:
+    """Two decimals where they say something."""
+    if number >= 100:
+        return f"{number:,.0f}"
+    return f"{number:.2f}" if number >= 0.01 else f"{number:.1g}"
 
 
 def to_json(outcomes: Sequence[Outcome], machine: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 
 from tools.bench import report
 from tools.bench.contract import Bound, Contestant, Metric, Role, Workload
+from tools.bench.needs import Package
 from tools.bench.runner import Outcome
 
 
@@ -16,7 +17,8 @@ class Sprint(Workload):
     contestants = (
         Contestant("light", Role.LIMIT, "none:None"),
         Contestant("hare", Role.OURS, "none:None"),
-        Contestant("tortoise", Role.PEER, "none:None", packages=("tortoise",)),
+        Contestant("tortoise", Role.PEER, "none:None", (Package("tortoise"),)),
+        Contestant("snail", Role.PEER, "none:None"),
     )
 
     def serve(self, sides, task):
@@ -26,12 +28,23 @@ class Sprint(Workload):
         raise NotImplementedError
 
 
+class Hurdles(Sprint):
+    name = "hurdles"
+    title = "hundred metres with hurdles"
+    metrics = (Metric("time", "", "s", costs=True),)
+
+
 def outcome(hare=(40.0, 60.0, 50.0)):
     rounds = {
         "light": {"rate": {0: 100.0, 1: 90.0, 2: 1000.0}},
         "hare": {"rate": dict(enumerate(hare))},
     }
-    return Outcome(Sprint(), rounds, {"tortoise": "not installed: tortoise"})
+    return Outcome(Sprint(), rounds, {"snail": "has gone home"}, {"tortoise": "`pip install tortoise`"})
+
+
+def race(workload, key, hare, snail):
+    rounds = {"hare": {key: dict(enumerate(hare))}, "snail": {key: dict(enumerate(snail))}}
+    return Outcome(workload, rounds)
 
 
 def cells(line):
@@ -42,7 +55,7 @@ def test_table():
     heading, rule, *lines = report.table([outcome()]).splitlines()
     assert len({len(line) for line in (heading, rule, *lines)}) == 1
     assert cells(heading)[:3] == ["workload", "contestant", "median"]
-    limit, ours, peer = map(cells, lines)
+    limit, ours, absent, failed = map(cells, lines)
     assert limit == ["hundred metres", "light", "100.0", "90.0", "1,000.0 (!)", "m/s", "", "", "", ""]
     assert ours == [
         "",
@@ -56,13 +69,15 @@ def test_table():
         ">= 0.5",
         "yes",
     ]
-    assert peer[:3] == ["", "tortoise", "not installed: tortoise"]
+    assert absent[:3] == ["", "tortoise", "not installed"]
+    assert failed[:3] == ["", "snail", "has gone home"]
+    assert report.hints([outcome(), outcome()]) == "- tortoise: not installed: `pip install tortoise`"
 
 
 def test_a_missed_floor_is_shown_and_named():
     slow = outcome(hare=(40.0, 45.0, 41.0))
     assert cells(report.table([slow]).splitlines()[3])[-2:] == [">= 0.5", "NO"]
-    assert report.missed([slow]) == ["hundred metres: hare", "hundred metres: tortoise"]
+    assert report.missed([slow]) == ["hundred metres: hare", "hundred metres: snail"]
 
 
 def test_an_upper_bound():
@@ -74,9 +89,52 @@ def test_an_upper_bound():
 def test_json_holds_every_round():
     plain = json.loads(json.dumps(report.to_json([outcome()], {"CPU": "abacus"}, {"rounds": 3})))
     assert plain["machine"] == {"CPU": "abacus"}
-    light, hare, tortoise = plain["rows"]
+    light, hare, tortoise, snail = plain["rows"]
     assert light["rounds"] == [100.0, 90.0, 1000.0]
     assert "ratio_of_medians" not in light
     assert hare["ratio_of_medians"] == 0.5
     assert hare["met"] is True
-    assert tortoise["failure"] == "not installed: tortoise"
+    assert (tortoise["failure"], tortoise["missing"]) == (None, "`pip install tortoise`")
+    assert (snail["failure"], snail["missing"]) == ("has gone home", None)
+    assert plain["comparisons"] == []
+
+
+def test_peers_that_were_not_asked_have_no_row():
+    alone = Outcome(Sprint(), {}, peers=False)
+    assert [row["contestant"] for row in report.rows(alone)] == ["light", "hare"]
+
+
+def test_ours_beside_a_peer():
+    heading, _, ahead, even = report.comparisons(
+        [
+            race(Sprint(), "rate", hare=(4.0, 8.0, 6.0), snail=(2.0, 2.0, 2.0)),
+            race(Hurdles(), "time", hare=(2.0, 1.0, 1.5), snail=(1.0, 2.0, 1.5)),
+        ]
+    ).splitlines()
+    assert cells(heading) == ["workload", "ours", "peer", "times", "by round", "we are"]
+    assert cells(ahead) == ["hundred metres", "**hare**", "snail", "3.00", "3.00 (2.00 to 4.00)", "ahead"]
+    assert cells(even) == ["hundred metres with hurdles", "**hare**", "snail", "1.00", "1.00 (0.50 to 2.00)", "even"]
+
+
+def test_of_a_figure_that_costs_less_is_better():
+    (found,) = report.compare(race(Hurdles(), "time", hare=(4.0, 5.0), snail=(2.0, 2.0)))
+    assert found.times.of_medians == 2.0 / 4.5
+    assert found.verdict == "behind"
+
+
+def test_ratios_far_from_one_are_shown_with_as_many_digits_as_they_need():
+    found = race(Sprint(), "rate", hare=(4000.0, 6000.0, 5000.0), snail=(2.0, 2.0, 2.0))
+    assert cells(report.comparisons([found]).splitlines()[2])[3:5] == ["2,500", "2,500 (2,000 to 3,000)"]
+    found.rounds["light"] = {"rate": {0: 1e6, 1: 1e6, 2: 1e6}}
+    assert cells(report.table([found]).splitlines()[3])[6] == "0.005"
+
+
+def test_without_peers_there_is_nothing_to_compare():
+    assert report.comparisons([outcome()]) == ""
+
+
+def test_comparisons_in_json():
+    plain = json.loads(json.dumps(report.to_json([race(Sprint(), "rate", (4.0,), (2.0,))], {}, {})))
+    (found,) = plain["comparisons"]
+    assert (found["ours"], found["peer"], found["verdict"]) == ("hare", "snail", "ahead")
+    assert found["times"] == {"of_medians": 2.0, "of_rounds": {"median": 2.0, "least": 2.0, "most": 2.0}}

@@ -8,6 +8,7 @@ import pytest
 
 from tools.bench import workloads
 from tools.bench.contract import Contestant, Metric, Role, Task, Workload
+from tools.bench.needs import Package
 from tools.bench.process import Pair, WorkerFailed
 from tools.bench.runner import Options, run
 from tools.bench.workloads.streams import consume
@@ -17,7 +18,10 @@ class Failing(Workload):
     name = "call"
     title = "calls that fail"
     metrics = (Metric("p50", "", "s"),)
-    contestants = (Contestant("missing", Role.LIMIT, "none:None", packages=("no-such-package-at-all",)),)
+    contestants = (
+        Contestant("limit", Role.LIMIT, "none:None"),
+        Contestant("missing", Role.PEER, "none:None", (Package("no-such-package-at-all"),)),
+    )
 
     def serve(self, sides, task):
         return contextlib.nullcontext()
@@ -26,11 +30,19 @@ class Failing(Workload):
         return {}
 
 
-def test_a_missing_package_is_named(tmp_path):
+def test_a_missing_package_is_named_and_no_failure(tmp_path, capfd):
     outcome = run(Failing(), Options(rounds=1, folder=tmp_path))
     assert outcome.rounds == {}
-    assert outcome.failures == {"missing": "not installed: no-such-package-at-all"}
+    assert outcome.missing == {"missing": "`pip install no-such-package-at-all`"}
+    assert set(outcome.failures) == {"limit"}
     assert not list(tmp_path.iterdir())
+    assert "StopIteration" in capfd.readouterr().err
+
+
+def test_peers_take_part_only_when_asked(tmp_path):
+    outcome = run(Failing(), Options(rounds=1, folder=tmp_path, peers=False))
+    assert [each.name for each in outcome.contestants] == ["limit"]
+    assert outcome.missing == {}
 
 
 def test_a_worker_that_fails_says_why(tmp_path, capfd):

@@ -38,12 +38,10 @@ __all__ = [
 
 Fetch = Callable[[Path], None]
 _BLOCK = 1 << 20
-_FOLDERS = 50
-_FEW = 100
 
 
 class FileSides(ABC):
-    """What a contestant of files gives. Whoever would take minutes for thousands of small ones asks for ``few``."""
+    """What a contestant of files gives. Who would take minutes for thousands of small ones gets only a ``few``."""
 
     few: ClassVar[bool] = False
 
@@ -61,20 +59,20 @@ class FileSides(ABC):
 
 @dataclass(frozen=True)
 class FileSet:
-    """So many files of so many bytes; ``spread`` puts them into sub-folders."""
+    """So many files of so many bytes, spread over so many sub-folders."""
 
     count: int
     size: int
-    spread: bool = False
+    folders: int = 0
 
     def few(self) -> FileSet:
-        """Not more than can be moved in a few seconds by whoever takes 50 ms for each."""
-        return replace(self, count=min(self.count, _FEW))
+        """One folder of them, where there are several."""
+        return replace(self, count=self.count // self.folders, folders=1) if self.folders else self
 
     def names(self) -> list[str]:
         """Their paths, relative to the folder."""
-        if self.spread:
-            return [f"day{number % _FOLDERS:02}/device{number:05}.log" for number in range(self.count)]
+        if self.folders:
+            return [f"day{number % self.folders:02}/device{number:05}.log" for number in range(self.count)]
         return [f"record{number:02}.bin" for number in range(self.count)]
 
 
@@ -123,7 +121,7 @@ def check(files: FileSet, source: Path, target: Path) -> None:
                 raise ValueError(f"{name} arrived with more than it has")
 
 
-_QUICK = {"file": FileSet(1, 32 << 20), "files": FileSet(4, 8 << 20), "logs": FileSet(200, 4000, spread=True)}
+_QUICK = {"file": FileSet(1, 32 << 20), "files": FileSet(4, 8 << 20), "logs": FileSet(200, 4000, folders=50)}
 
 
 class FileWorkload(Workload[FileSides]):
@@ -224,7 +222,7 @@ def small_logs(connections: int) -> FileWorkload:
     return FileWorkload(
         f"logs-{connections}",
         f"5,000 logs of 4 kB, new, {_connections(connections)}",
-        FileSet(5000, 4000, spread=True),
+        FileSet(5000, 4000, folders=50),
         _QUICK["logs"],
         connections,
         metric=Metric("files", "", "files/s", digits=0),

@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from handshakes.connection import Connection, Phase
 from handshakes.errors import PynetworkError, Refused
+from pynetwork.forking import HoldsSockets
 from pynetwork.transport import Stream, TcpStream, TlsStream, address_name, tune
 
 try:
@@ -91,7 +92,7 @@ class _Complaints:
         self._left_out = 0
 
 
-class Admission:
+class Admission(HoldsSockets):
     """Runs the doorway of one gateway on a thread of its own.
 
     ``make_connection`` gives the state machine for a new caller, ``serve`` takes one that has proved itself or raises
@@ -136,6 +137,7 @@ class Admission:
         for listener in self._listeners:
             self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(self._wake_out, selectors.EVENT_READ)
+        self.watch_forks()
         self._thread.start()
 
     def stop(self) -> None:
@@ -144,6 +146,13 @@ class Admission:
         with contextlib.suppress(OSError):  # it has ended already
             self._wake_in.send(b"x")
         self._thread.join()
+
+    def let_go(self) -> None:
+        """Close the listeners and callers in a forked child, where nobody attends to them."""
+        for sock in (*self._listeners, *(caller.sock for caller in self._callers.values())):
+            sock.close()
+        for each in (self._selector, self._wake_in, self._wake_out):
+            each.close()
 
     def _run(self) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import ipaddress
+import os
 import socket
 import ssl
 import sys
@@ -163,7 +164,8 @@ def _secure(sock: socket.socket, host: str, place: str, tls: ssl.SSLContext | TL
 def listen(hosts: Sequence[str], port: int, *, backlog: int = 512) -> list[socket.socket]:
     """Listening sockets on the same port of every address in ``hosts`` that this machine has.
 
-    ``port`` 0 takes one that is free on all. `ConfigurationError` names a busy port.
+    ``port`` 0 takes one that is free on all. `ConfigurationError` names a busy port, and who holds it as far as the
+    system tells.
     """
     for attempt in range(20):
         sockets: list[socket.socket] = []
@@ -179,11 +181,28 @@ def listen(hosts: Sequence[str], port: int, *, backlog: int = 512) -> list[socke
             for sock in sockets:
                 sock.close()
             if port or attempt == 19 or error.errno != errno.EADDRINUSE:
+                holder = _holder(host, number) if error.errno == errno.EADDRINUSE else "what holds it"
                 raise ConfigurationError(
                     f"port {number} of {host} can't be listened on: {error.strerror}; "
-                    "stop what holds it, or take another (0 takes any that is free)"
+                    f"stop {holder}, or take another (0 takes any that is free)"
                 ) from error
     raise AssertionError("unreachable")
+
+
+def _holder(host: str, port: int) -> str:
+    """Who listens on a port of this machine, rather on this address than on all, as far as this process may know."""
+    # Only now, as it takes a while.
+    import psutil  # noqa: PLC0415
+
+    try:
+        listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+        holding = [(each.laddr.ip == host, each.pid) for each in listening if each.laddr and each.laddr.port == port]
+        _, pid = max((known, pid) for known, pid in holding if pid)
+        if pid == os.getpid():
+            return "what holds it in this very process"
+        return f"{psutil.Process(pid).name()} (process {pid}), which holds it"
+    except (psutil.Error, ValueError, OSError):
+        return "what holds it"
 
 
 def _listen_one(host: str, port: int, backlog: int, needed: bool) -> socket.socket | None:

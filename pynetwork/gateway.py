@@ -100,6 +100,7 @@ class Gateway:
         self._pool = Pool(max_poolsize, self._verbs, self.name)
         self._admission: Admission | None = None
         self._port: int | None = None
+        self._process: int | None = None
         self._began = time.monotonic()
         self._stopped = threading.Event()
         self._stop_asked = threading.Event()
@@ -158,6 +159,7 @@ class Gateway:
         if self._admission is not None:
             raise LocalProtocolError("this gateway was started before; make a new one")
         listeners = listen(self._hosts, self._wanted_port)
+        self._process = os.getpid()
         self._port = listeners[0].getsockname()[1]
         self._admission = Admission(
             listeners,
@@ -180,8 +182,11 @@ class Gateway:
         """Accept nobody more, let running operations end for ``drain`` seconds, then end every pair.
 
         When it returns the port is free. A subroutine that is blocked then keeps its thread until it returns; its
-        caller has seen a `ConnectionLost`. Stopping twice is fine.
+        caller has seen a `ConnectionLost`. Stopping twice is fine. In a forked child this does nothing: the gateway is
+        the parent's.
         """
+        if self._process not in (None, os.getpid()):
+            return
         with self._stop_lock:
             if not self._stopped.is_set():
                 if self._admission is not None:
@@ -201,6 +206,8 @@ class Gateway:
 
     def wait(self) -> None:
         """Return when the gateway has stopped: by ``stop``, Ctrl-C or SIGTERM."""
+        if self._process not in (None, os.getpid()):
+            raise LocalProtocolError(f"this gateway runs in process {self._process}, of which this is a fork")
         # Not the event itself: setting that while this very thread is about to wait for it would block for good.
         terminated: list[bool] = []
         with _on_sigterm(lambda: terminated.append(True)):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import random
 import select
 import socket
@@ -32,6 +33,7 @@ from handshakes.errors import (
     DeadlineExceeded,
 )
 from handshakes.messages import Bytes
+from pynetwork.forking import HoldsSockets
 
 __all__ = [
     "Deadline",
@@ -113,8 +115,11 @@ class Stream(ABC):
         """Give everything back to the system. Closing twice is fine."""
 
 
-class TcpStream(Stream):
-    """A connected TCP socket in blocking mode; waiting is bounded by the kernel, without a further system call."""
+class TcpStream(Stream, HoldsSockets):
+    """A connected TCP socket in blocking mode; waiting is bounded by the kernel, without a further system call.
+
+    In a forked child it is closed: there, it raises `Closed`.
+    """
 
     def __init__(self, sock: socket.socket, peer: str = "") -> None:
         self._sock = sock
@@ -125,6 +130,8 @@ class TcpStream(Stream):
         self._poll = _Poller(sock)
         sock.settimeout(None)
         tune(sock)
+        self._process = os.getpid()
+        self.watch_forks()
 
     def receive_into(self, buffer: memoryview, timeout: float | None = None) -> int:
         deadline: Deadline | None = None
@@ -210,8 +217,16 @@ class TcpStream(Stream):
         self._closed = True
         self._sock.close()
 
+    def let_go(self) -> None:
+        self.close()
+
     def _failure(self, error: Exception) -> Exception:
         if self._closed:
+            if self._process != os.getpid():
+                return Closed(
+                    f"the connection to {self.peer} belongs to process {self._process}, of which this is a fork; "
+                    "dial another one here"
+                )
             return Closed(f"the connection to {self.peer} is closed")
         if isinstance(error, OSError):
             return ConnectionLost(f"the connection to {self.peer} was lost: {error.strerror or error}")

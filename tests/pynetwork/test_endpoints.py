@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
+import select
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
 
 from handshakes.errors import (
@@ -23,6 +28,7 @@ from pynetwork import endpoints
 from pynetwork.endpoints import TLS, connect, listen
 from tests.certificates import Certificates
 from tests.serving import PATIENCE, Background
+from tests.waiting import wait_until
 
 # Connecting
 
@@ -231,6 +237,54 @@ def test_a_busy_port_is_named() -> None:
         port = holder.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1 can't be listened on.*0 takes any"):
             listen(["127.0.0.1"], port)
+        with pytest.raises(ConfigurationError, match="stop what holds it in this very process, or"):
+            listen(["127.0.0.1"], port)
+
+
+HOLDER = """
+import socket, sys
+holder = socket.create_server(("127.0.0.1", 0))
+print(holder.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_who_holds_a_busy_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", HOLDER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        port = int(holder.stdout.readline())
+        name = re.escape(psutil.Process(holder.pid).name())
+        with pytest.raises(ConfigurationError, match=rf"stop {name} \(process {holder.pid}\), which holds it, or"):
+            listen(["127.0.0.1"], port)
+
+        def forbidden(*_arguments: object) -> None:
+            raise psutil.AccessDenied
+
+        monkeypatch.setattr(psutil, "net_connections", forbidden)
+        with pytest.raises(ConfigurationError, match="stop what holds it, or"):
+            listen(["127.0.0.1"], port)
+        monkeypatch.setattr(psutil, "net_connections", lambda _kind: [])
+        with pytest.raises(ConfigurationError, match="stop what holds it, or"):
+            listen(["127.0.0.1"], port)
+        holder.communicate()
+
+
+def test_a_port_is_free_again_at_once() -> None:
+    """Connections that linger in TIME_WAIT hold no port, and two listeners never share one."""
+    (listener,) = listen(["127.0.0.1"], 0)
+    port = listener.getsockname()[1]
+    with pytest.raises(ConfigurationError, match="in this very process"):
+        listen(["127.0.0.1"], port)
+    caller = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    wait_until(lambda: select.select([listener], [], [], 0)[0])
+    accepted, _ = listener.accept()
+    # Whoever closes first is left with TIME_WAIT.
+    accepted.close()
+    assert caller.recv(1) == b""
+    caller.close()
+    listener.close()
+    close_all(listen(["127.0.0.1"], port))
 
 
 def test_a_port_that_is_busy_on_the_second_address_only() -> None:

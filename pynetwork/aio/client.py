@@ -172,10 +172,10 @@ class AsyncClient:
         further: Callable[[], list[Bytes]] | None = None,
     ) -> AsyncOperation:
         """Take the turn and send the opening; ``further`` gives what is to leave with it."""
-        if self._running is not None:
-            raise Busy(f"this client still runs {self._running!r}; let it end, or take another client for {verb!r}")
         if not self.usable:
             self._explain()
+        if self._running is not None:
+            raise Busy(f"this client still runs {self._running!r}; let it end, or take another client for {verb!r}")
         self._running = verb
         connection = self.link.connection
         try:
@@ -430,7 +430,7 @@ class AsyncStream:
             async for ident, payload in self:
                 if await _outcome(callback(ident, payload)) is False:
                     return self
-            if self._eos_callback is not None:
+            if self.ended and self._eos_callback is not None:
                 await _outcome(self._eos_callback())
         return self
 

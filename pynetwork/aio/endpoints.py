@@ -14,7 +14,7 @@ from handshakes.errors import (
     PynetworkError,
     RemoteProtocolError,
 )
-from pynetwork.aio.link import AsyncLink, reason_of
+from pynetwork.aio.link import AsyncLink, reason_of, to_the_end
 from pynetwork.endpoints import TLS
 
 __all__ = ["connect"]
@@ -35,7 +35,7 @@ async def connect(
         if isinstance(tls, TLS):
             tls.check_fingerprint(link.certificate)
     except BaseException as error:
-        await _give_up(opening)
+        await to_the_end(asyncio.ensure_future(_give_up(opening)))
         if isinstance(error, (OSError, UnicodeError)) and not isinstance(error, PynetworkError):
             raise _explained(error, host, place, secured=tls is not None) from error
         raise

@@ -18,6 +18,7 @@ from handshakes.messages import Bytes, Message
 from handshakes.transfer import Code
 from pynetwork.aio.client import AsyncClient, AsyncOperation
 from pynetwork.aio.lanes import AsyncLanes
+from pynetwork.aio.link import to_the_end
 from pynetwork.files import Progress, TransferReport, make_download, make_upload
 from pynetwork.files.conversation import SILENCE_TIMEOUT, Begin, Conversation, Hear, Request, Say, Step
 from pynetwork.files.jobs import Job, JobLane
@@ -70,15 +71,7 @@ async def upload(
 
 async def _on_thread(function: Callable[..., Answer], *arguments: Any) -> Answer:
     """Run it on a thread, to its end even when this is cancelled: it may be in the middle of writing."""
-    running = asyncio.get_running_loop().run_in_executor(None, lambda: function(*arguments))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            # Nor does it help to cancel this more than once.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
-        raise
+    return await to_the_end(asyncio.get_running_loop().run_in_executor(None, lambda: function(*arguments)))
 
 
 class _Outbox:

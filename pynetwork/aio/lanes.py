@@ -8,6 +8,7 @@ from typing import Any
 
 from handshakes.errors import Busy, Closed, ConfigurationError, ConnectionLost, PynetworkError
 from pynetwork.aio.client import AsyncClient
+from pynetwork.aio.link import to_the_end
 from pynetwork.lanes import MOST_SHORT_LIVES, REDIALS, SHORT_LIFE, LanesReport, all_or_none
 from pynetwork.transport import backoff
 
@@ -38,10 +39,7 @@ class AsyncLanes:
             failures = [failure for failure in (each.exception() for each in dials) if failure is not None]
             all_or_none(failures, count)
         except BaseException:
-            for each in dials:
-                each.cancel()
-            ends = await asyncio.gather(*dials, return_exceptions=True)
-            await _close([end for end in ends if isinstance(end, AsyncClient)])
+            await to_the_end(asyncio.ensure_future(_give_up(dials)))
             raise
         return cls(dial, [each.result() for each in dials])
 
@@ -100,6 +98,14 @@ class AsyncLanes:
             await _close(self.clients)
 
 
+async def _give_up(dials: list[asyncio.Task[AsyncClient]]) -> None:
+    """Whatever comes of them is closed."""
+    for each in dials:
+        each.cancel()
+    ends = await asyncio.gather(*dials, return_exceptions=True)
+    await _close([end for end in ends if isinstance(end, AsyncClient)])
+
+
 async def _close(clients: list[AsyncClient]) -> None:
     await asyncio.gather(*(client.close() for client in clients))
 
@@ -125,7 +131,7 @@ class _Run:
         finally:
             for task in self._tasks:
                 task.cancel()
-            ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+            ends = await to_the_end(asyncio.gather(*self._tasks, return_exceptions=True))
         failures = [end for end in ends if isinstance(end, BaseException)]
         for failure in failures:
             if not isinstance(failure, asyncio.CancelledError):

@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from handshakes.connection import Connection, Phase
 from handshakes.errors import Closed, ConnectionLost, DeadlineExceeded, OperationAborted, PynetworkError
@@ -23,7 +23,9 @@ from handshakes.messages import Bytes, Event
 from pynetwork.link import STALL_TIMEOUT
 from pynetwork.transport import DEAD_AFTER, KEEPALIVE_INTERVAL, Deadline, peer_is_silent, tune
 
-__all__ = ["AsyncLink", "reason_of", "run_on"]
+__all__ = ["AsyncLink", "reason_of", "run_on", "to_the_end"]
+
+Answer = TypeVar("Answer")
 
 _JOIN_BELOW = 64 * 1024
 _WRITE_AHEAD = 1 << 20
@@ -46,6 +48,22 @@ def run_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> Non
     else:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(action)
+
+
+async def to_the_end(running: asyncio.Future[Answer]) -> Answer:
+    """What comes of it, waited for even when this is cancelled, however often; that is raised then."""
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return running.result()
+    if not running.cancelled():
+        # Asked for, so that the loop does not complain.
+        running.exception()
+    raise cancelled
 
 
 class AsyncLink(asyncio.BufferedProtocol):

@@ -92,6 +92,11 @@ class Phase(enum.IntEnum):
         return phase
 
 
+# To look a member up in its class takes longer than anything else that is done with it for every message.
+_IDLE, _RUNNING = Phase.IDLE, Phase.RUNNING
+_CLIENT, _GATEWAY = Role.CLIENT, Role.GATEWAY
+
+
 class Connection:
     """One side of a pair.
 
@@ -117,7 +122,7 @@ class Connection:
     ) -> None:
         if not SMALL <= limit <= LARGEST_BODY:
             raise ConfigurationError(f"limit={limit} is not between {SMALL} and {LARGEST_BODY} bytes")
-        if key if role is Role.GATEWAY else keys:
+        if key if role is _GATEWAY else keys:
             raise LocalProtocolError("a client has one key=, a gateway has keys= and asks for one of them")
         self.role = role
         self.rights = rights
@@ -133,25 +138,16 @@ class Connection:
         self._left: set[int] = set()
         self._aborting = False
         self._parser = FrameParser(limit=SMALL, largest_head=SMALL, capacity=SMALL)
+        # The parser's own: memory to receive into; and telling that so many bytes were received into it.
+        self.buffer = self._parser.buffer
+        self.received = self._parser.advance
         self._table = _RECEIVES[role]
-        self._enter(Phase.HELLO if role is Role.GATEWAY else Phase.START)
-
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self._readers = self._table[phase]
+        self.phase = Phase.HELLO if role is _GATEWAY else Phase.START
 
     # Bytes in
 
-    def buffer(self) -> memoryview:
-        """Memory to receive into."""
-        return self._parser.buffer()
-
-    def received(self, count: int) -> None:
-        """``count`` bytes were received into ``buffer()``."""
-        self._parser.advance(count)
-
     def receive_data(self, data: Bytes) -> None:
-        """The same for bytes that lie elsewhere: they are copied; at most as many as fit ``buffer()``."""
+        """As ``received``, for bytes that lie elsewhere: they are copied; at most as many as fit ``buffer()``."""
         space = self._parser.buffer()
         space[: len(data)] = data
         self._parser.advance(len(data))
@@ -190,7 +186,7 @@ class Connection:
                 frame = self._parser.next_frame()
                 if frame is None:
                     return None
-                reader = self._readers.get(frame.kind)
+                reader = self._table[self.phase].get(frame.kind)
                 event = self._unexpected(frame) if reader is None else reader(self, frame)
                 if event is not None:
                     return event
@@ -211,9 +207,9 @@ class Connection:
         """
         if self.phase is Phase.CLOSED:
             return
-        if self.role is Role.GATEWAY and self.phase is not Phase.BROKEN:
+        if self.role is _GATEWAY and self.phase is not Phase.BROKEN:
             self._outbox.append(words.refusal_frame(getattr(error, "status", 400), str(error)))
-        self._enter(Phase.BROKEN)
+        self.phase = Phase.BROKEN
 
     def _unexpected(self, frame: Frame) -> Event | None:
         """A frame that has no reader now: it is late, and dropped, or it breaks the protocol."""
@@ -222,7 +218,7 @@ class Connection:
                 self._left.discard(frame.operation)
             if frame.kind in (MESSAGE, ITEMS, RESULT, FAULT):
                 return None
-        late = self.role is Role.GATEWAY and self.phase is Phase.IDLE and frame.operation == self.operation
+        late = self.role is _GATEWAY and self.phase is _IDLE and frame.operation == self.operation
         if late and frame.kind in (MESSAGE, CREDIT, ABORT):
             return None
         raise RemoteProtocolError(f"{Kind(frame.kind).name} arrived while {self.phase.text}")
@@ -232,27 +228,27 @@ class Connection:
     def start(self) -> list[bytes]:
         """The client's first bytes."""
         self._expect(Phase.START)
-        self._enter(Phase.HELLO)
+        self.phase = Phase.HELLO
         return [self._handshake.say_hello()]
 
     def _read_hello(self, frame: Frame) -> Event | None:
         peer = self._handshake.hear_hello(frame)
         self.peer_agent = peer.agent
         self.send_limit = min(peer.limit, LARGEST_BODY)
-        if self.role is Role.CLIENT:
+        if self.role is _CLIENT:
             self._outbox += self._handshake.say_proof()
-            self._enter(Phase.WELCOME)
+            self.phase = Phase.WELCOME
             return None
         self._outbox.append(self._handshake.say_hello())
         if self._handshake.asks_for_proof():
-            self._enter(Phase.PROOF)
+            self.phase = Phase.PROOF
             return None
-        self._enter(Phase.VERDICT)
+        self.phase = Phase.VERDICT
         return peer
 
     def _read_proof(self, frame: Frame) -> Event:
         self.rights = self._handshake.hear_proof(frame)
-        self._enter(Phase.VERDICT)
+        self.phase = Phase.VERDICT
         return self._handshake.peer
 
     def welcome(self) -> list[bytes]:
@@ -264,9 +260,9 @@ class Connection:
 
     def refuse(self, status: int, message: str) -> list[bytes]:
         """The gateway does not serve this pair; allowed at any time of the handshake."""
-        if self.role is not Role.GATEWAY or self.phase not in (Phase.HELLO, Phase.PROOF, Phase.VERDICT):
+        if self.role is not _GATEWAY or self.phase not in (Phase.HELLO, Phase.PROOF, Phase.VERDICT):
             raise LocalProtocolError(f"a connection that is {self.phase.text} can't be refused")
-        self._enter(Phase.CLOSED)
+        self.phase = Phase.CLOSED
         return [words.refusal_frame(status, message)]
 
     def _read_welcome(self, frame: Frame) -> Event:
@@ -277,21 +273,21 @@ class Connection:
 
     def _read_refusal(self, frame: Frame) -> Event:
         status, message = words.parse_refusal(frame)
-        self._enter(Phase.CLOSED)
+        self.phase = Phase.CLOSED
         raise refusal(status, message)
 
     def _open_up(self) -> None:
         self._parser.resize(limit=self._limit, largest_head=LARGEST_HEAD, capacity=_RECEIVE_CAPACITY)
-        self._enter(Phase.IDLE)
+        self.phase = _IDLE
 
     # The client's words
 
     def open(self, verb: str, parameters: Sequence[Any]) -> list[Bytes]:
         """Begin an operation. Raises `Busy` while another runs, `ValueNotSupported` and `ValueTooLarge`."""
-        if self.phase is not Phase.IDLE or self.role is not Role.CLIENT:
-            if self.phase is Phase.RUNNING:
+        if self.phase is not _IDLE or self.role is not _CLIENT:
+            if self.phase is _RUNNING:
                 raise Busy("this pair runs another operation; let it end, or take another client for this one")
-            self._expect(Phase.IDLE, Role.CLIENT)
+            self._expect(_IDLE, _CLIENT)
         operation = (self.operation + 1) & 0xFFFF
         if operation in self._left:
             raise Busy("this pair left so many operations that the gateway has to end some first")
@@ -299,18 +295,18 @@ class Connection:
         frame = self._value_frame(OPEN, form, head, buffers, size, operation)
         self.operation = operation
         self.credit_items = self.credit_size = 0
-        self._enter(Phase.RUNNING)
+        self.phase = _RUNNING
         return frame
 
     def withdraw(self) -> None:
         """Take back an opening of which nothing was sent."""
-        self._expect(Phase.RUNNING, Role.CLIENT)
+        self._expect(_RUNNING, _CLIENT)
         self.operation = (self.operation - 1) & 0xFFFF
-        self._enter(Phase.IDLE)
+        self.phase = _IDLE
 
     def credit(self, items: int, size: int) -> list[Bytes]:
         """Allow the gateway so many further items, and bytes of them."""
-        self._expect(Phase.RUNNING, Role.CLIENT)
+        self._expect(_RUNNING, _CLIENT)
         said = words.credit_frame(items, size, self.operation)
         self.credit_items += items
         self.credit_size += size
@@ -318,16 +314,16 @@ class Connection:
 
     def abort(self) -> list[Bytes]:
         """Leave the running operation; the next may be opened at once."""
-        self._expect(Phase.RUNNING, Role.CLIENT)
+        self._expect(_RUNNING, _CLIENT)
         self._left.add(self.operation)
-        self._enter(Phase.IDLE)
+        self.phase = _IDLE
         return [words.small_frame(ABORT, 0, b"", b"", self.operation)]
 
     def goodbye(self) -> list[Bytes]:
         """End the pair. Allowed once the handshake is over."""
-        if self.phase not in (Phase.IDLE, Phase.RUNNING):
+        if self.phase not in (_IDLE, _RUNNING):
             raise LocalProtocolError(f"there is nobody to say goodbye to on a connection that is {self.phase.text}")
-        self._enter(Phase.CLOSED)
+        self.phase = Phase.CLOSED
         return [words.small_frame(GOODBYE, 0, b"", b"")]
 
     # Words of both
@@ -336,8 +332,8 @@ class Connection:
         """Say ``code`` (0 to 255) with a head of at most 64 KiB and a body of these buffers, within the
         operation.
         """
-        if self.phase is not Phase.RUNNING:
-            self._expect(Phase.RUNNING)
+        if self.phase is not _RUNNING:
+            self._expect(_RUNNING)
         if len(head) > LARGEST_HEAD:
             raise ValueTooLarge(f"the head of a message has at most {LARGEST_HEAD} bytes, not {len(head)}")
         if not 0 <= code <= 255:
@@ -357,7 +353,7 @@ class Connection:
         Raises `LocalProtocolError` when the credit does not reach: it must cover every item, and be above 0
         in bytes.
         """
-        self._expect(Phase.RUNNING, Role.GATEWAY)
+        self._expect(_RUNNING, _GATEWAY)
         if len(idents) > self.credit_items or self.credit_size <= 0:
             raise LocalProtocolError(f"credit for {self.credit_items} items can't carry {len(idents)}")
         head, buffers, size = write_items(form, value_head, idents, payloads)
@@ -368,7 +364,7 @@ class Connection:
 
     def lone_item(self, form: int, value_head: bytes, ident: int, payload: bytes) -> bytes | None:
         """The same for one small item, the short way; None when the credit does not reach."""
-        if self.phase is not Phase.RUNNING or self.credit_items <= 0 or self.credit_size <= 0:
+        if self.phase is not _RUNNING or self.credit_items <= 0 or self.credit_size <= 0:
             return None
         frame, size = words.lone_item_frame(form, value_head, ident, payload, self.operation)
         self.credit_items -= 1
@@ -377,8 +373,8 @@ class Connection:
 
     def result(self, value: Any) -> list[Bytes]:
         """End the operation with a value. When that can't be encoded this raises, and it still runs."""
-        if self.phase is not Phase.RUNNING or self.role is not Role.GATEWAY:
-            self._expect(Phase.RUNNING, Role.GATEWAY)
+        if self.phase is not _RUNNING or self.role is not _GATEWAY:
+            self._expect(_RUNNING, _GATEWAY)
         form, head, buffers, size = encode(value, self.registry)
         frame = self._value_frame(RESULT, form, head, buffers, size, self.operation)
         self._end_operation()
@@ -386,7 +382,7 @@ class Connection:
 
     def fault(self, status: int, type_name: str, message: str, traceback: str = "") -> list[Bytes]:
         """End the operation with an error; texts are cut so that they always fit."""
-        self._expect(Phase.RUNNING, Role.GATEWAY)
+        self._expect(_RUNNING, _GATEWAY)
         said = words.fault_frame(Fault(status, type_name, message, traceback), self.operation, self.send_limit)
         self._end_operation()
         return [said]
@@ -394,13 +390,13 @@ class Connection:
     def _end_operation(self) -> None:
         self._aborting = False
         self.credit_items = self.credit_size = 0
-        self._enter(Phase.IDLE)
+        self.phase = _IDLE
 
     # Readers of a pair at work
 
     def _read_open(self, frame: Frame) -> Event:
         self.operation = frame.operation
-        self._enter(Phase.RUNNING)
+        self.phase = _RUNNING
         try:
             parameters = decode(frame.flags, frame.head, frame.body, self.registry, frame.shared)
         except ValueNotSupported as problem:
@@ -441,18 +437,18 @@ class Connection:
     def _read_result(self, frame: Frame) -> Event | None:
         if frame.operation != self.operation:
             return self._unexpected(frame)
-        self._enter(Phase.IDLE)
+        self.phase = _IDLE
         return Result(decode(frame.flags, frame.head, frame.body, self.registry, frame.shared))
 
     def _read_fault(self, frame: Frame) -> Event | None:
         if frame.operation != self.operation:
             return self._unexpected(frame)
         event = words.parse_fault(frame)
-        self._enter(Phase.IDLE)
+        self.phase = _IDLE
         return event
 
     def _read_goodbye(self, _frame: Frame) -> Event:
-        self._enter(Phase.CLOSED)
+        self.phase = Phase.CLOSED
         return Goodbye()
 
     # Helpers

@@ -38,8 +38,11 @@ class CallerOperation(OperationState, Operation):
     """A running operation, on the caller's side. Leaving its ``with`` block before its end aborts it."""
 
     def __init__(self, client: Client, verb: str, parameters: tuple[Any, ...], timeout: float | None = None) -> None:
-        OperationState.__init__(self, client)
-        Operation.__init__(self, client.link)
+        # Not by way of both constructors: this is done for every call.
+        self._pair = client
+        self._link = client.link
+        self._value: Any = None
+        self.ended = False
         client.begin(verb, parameters, timeout)
 
     def receive(self, timeout: float | None = None) -> Message | None:
@@ -147,12 +150,13 @@ class Client:
                 self._explain()
             self._running = verb
             self._owner = threading.get_ident()
-            buffers = self.link.connection.open(verb, parameters)
-            if self.link.connection.leaving and sum(map(len, buffers)) > SURELY_TAKEN:
+            link = self.link
+            buffers = link.connection.open(verb, parameters)
+            if link.connection.leaving and sum(map(len, buffers)) > SURELY_TAKEN:
                 self._settle(timeout)
             if further is not None:
                 buffers += further()
-            self.say(buffers, timeout)
+            link.stream.send(buffers, timeout)
         except BaseException as error:
             if self.link.connection.phase is Phase.RUNNING:
                 self.lose(error)

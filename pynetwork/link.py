@@ -44,13 +44,16 @@ class Link:
         the middle of a frame, and what `Connection.next_event` raises.
         """
         connection = self.connection
-        event = connection.next_event()
-        if event is not None:
-            return event
         deadline: Deadline | None = None
         wait = timeout
+        held = connection.mid_frame
+        if held:
+            event = connection.next_event()
+            if event is not None:
+                return event
+            held = connection.mid_frame
         while True:
-            if connection.mid_frame:
+            if held:
                 count = self._receive_rest(wait)
             else:
                 count = self.stream.receive_into(connection.buffer(), wait)
@@ -62,6 +65,7 @@ class Link:
                 return event
             if words := connection.data_to_send():
                 self.stream.send(words)
+            held = connection.mid_frame
             if timeout is not None:
                 deadline = deadline or Deadline(timeout)
                 if deadline.passed:

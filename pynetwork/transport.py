@@ -155,7 +155,10 @@ class TcpStream(Stream, HoldsSockets):
             try:
                 if timeout != self._send_timeout:
                     self._bound_send(timeout)
-                sent = self._send_some(buffers)
+                if len(buffers) == 1:
+                    sent = self._sock.send(buffers[0])
+                else:
+                    sent = self._send_many(buffers)
             except (BlockingIOError, TimeoutError):
                 deadline, timeout = self._after_wait(deadline, timeout)
                 continue
@@ -165,9 +168,7 @@ class TcpStream(Stream, HoldsSockets):
             if size:
                 buffers = _without(buffers, sent)
 
-    def _send_some(self, buffers: Sequence[Bytes]) -> int:
-        if len(buffers) == 1:
-            return self._sock.send(buffers[0])
+    def _send_many(self, buffers: Sequence[Bytes]) -> int:
         return self._sock.sendmsg(buffers[:_MOST_BUFFERS])
 
     def _bound_receive(self, timeout: float | None) -> None:
@@ -249,7 +250,7 @@ class TlsStream(TcpStream):
         # OpenSSL waits in its own loop, which only the socket's own time-out can end.
         self._bound_socket(timeout)
 
-    def _send_some(self, buffers: Sequence[Bytes]) -> int:
+    def _send_many(self, buffers: Sequence[Bytes]) -> int:
         # One record holds 16 KiB: joining small buffers saves records, copying large ones saves nothing.
         small, size = 0, 0
         while small < len(buffers) and size + len(buffers[small]) <= 65536:

@@ -421,7 +421,7 @@ def test_sending_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(*_arguments: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(client.link, "send", interrupted)
+        monkeypatch.setattr(client.link.stream, "send", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.call("add", 1)
         monkeypatch.undo()

@@ -53,10 +53,7 @@ class Link:
                 return event
             held = connection.mid_frame
         while True:
-            if held:
-                count = self._receive_rest(wait)
-            else:
-                count = self.stream.receive_into(connection.buffer(), wait)
+            count = self._receive_rest(wait) if held else self.stream.receive_into(connection.buffer(), wait)
             if count == 0:
                 raise ConnectionLost(f"{self.peer} ended the connection") from ConnectionResetError("end of stream")
             connection.received(count)

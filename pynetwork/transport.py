@@ -155,10 +155,7 @@ class TcpStream(Stream, HoldsSockets):
             try:
                 if timeout != self._send_timeout:
                     self._bound_send(timeout)
-                if len(buffers) == 1:
-                    sent = self._sock.send(buffers[0])
-                else:
-                    sent = self._send_many(buffers)
+                sent = self._sock.send(buffers[0]) if len(buffers) == 1 else self._send_many(buffers)
             except (BlockingIOError, TimeoutError):
                 deadline, timeout = self._after_wait(deadline, timeout)
                 continue

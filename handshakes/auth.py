@@ -13,8 +13,6 @@ costs time and memory for every guess; still, a key from ``secrets.token_urlsafe
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from functools import lru_cache
 
 from handshakes.errors import ConfigurationError
@@ -38,6 +36,10 @@ def derive_key(key: str | bytes) -> bytes:
             f"a key of {len(key)} characters can be guessed; take at least {SHORTEST_KEY}, "
             'best from: python3 -c "import secrets; print(secrets.token_urlsafe())"'
         )
+    # Here and below only now: they bring OpenSSL, which takes a while and nobody needs who has no key.
+    import hashlib  # noqa: PLC0415
+    import hmac  # noqa: PLC0415
+
     if isinstance(key, str):
         return hashlib.scrypt(key.encode("utf-8", "surrogatepass"), salt=_SALT, n=2**14, r=8, p=1, dklen=32)
     return hmac.digest(_SALT, key, "sha256")
@@ -45,9 +47,13 @@ def derive_key(key: str | bytes) -> bytes:
 
 def prove(key: bytes, role: str, transcript: bytes) -> bytes:
     """The proof of ``role`` ("client" or "gateway") that it knows a derived key; 32 bytes."""
+    import hmac  # noqa: PLC0415
+
     return hmac.digest(key, b"pynetwork proof of the %s\0" % role.encode() + transcript, "sha256")
 
 
 def verify(key: bytes, role: str, transcript: bytes, proof: bytes) -> bool:
     """Whether ``proof`` is that of ``role``; compared in constant time."""
+    import hmac  # noqa: PLC0415
+
     return hmac.compare_digest(prove(key, role, transcript), proof)

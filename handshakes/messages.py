@@ -13,7 +13,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from handshakes.errors import ConfigurationError, ValueNotSupported
 
@@ -28,8 +28,6 @@ __all__ = [
     "Kind",
     "Message",
     "Open",
-    "Proof",
-    "Refusal",
     "Registry",
     "Result",
     "Rights",
@@ -105,26 +103,11 @@ class Hello:
 
 
 @dataclass(slots=True)
-class Proof:
-    """The client's proof that it knows the key (see `handshakes.auth`)."""
-
-    digest: bytes
-
-
-@dataclass(slots=True)
 class Welcome:
     """The gateway serves this pair: what the key grants, and its own proof (empty without a key)."""
 
     rights: Rights
     proof: bytes
-
-
-@dataclass(slots=True)
-class Refusal:
-    """The gateway does not serve this pair; ``status`` as in `handshakes.errors.Refused`."""
-
-    status: int
-    message: str
 
 
 @dataclass(slots=True)
@@ -190,7 +173,7 @@ class Fault:
     traceback: str
 
 
-Event = Hello | Proof | Welcome | Refusal | Goodbye | Open | Message | Items | Credit | Abort | Result | Fault
+Event = Hello | Welcome | Goodbye | Open | Message | Items | Credit | Abort | Result | Fault
 
 AnyClass = TypeVar("AnyClass", bound=type)
 
@@ -198,8 +181,7 @@ AnyClass = TypeVar("AnyClass", bound=type)
 _CONTAINERS = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """How instances of one registered class are taken apart and built."""
 
     cls: type

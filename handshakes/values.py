@@ -20,7 +20,6 @@ JSON lacks, are kept.
 from __future__ import annotations
 
 import enum
-import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -287,6 +286,9 @@ class _TreeWriter:
             text = self._write(value)
             if text.count(orjson.dumps(self._mark)) == self._marks:
                 break
+            # Only now, as next to no value needs it.
+            import hashlib  # noqa: PLC0415
+
             # Nobody can write a text that contains its own digest.
             attempt = hashlib.blake2s(text, digest_size=12).hexdigest()
         head = orjson.dumps([self._mark, len(text), self._parts])

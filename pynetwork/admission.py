@@ -16,16 +16,19 @@ import ipaddress
 import logging
 import selectors
 import socket
-import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from handshakes.connection import Connection, Phase
 from handshakes.errors import PynetworkError, Refused
 from pynetwork.forking import HoldsSockets
-from pynetwork.transport import Stream, TcpStream, TlsStream, address_name, tune
+from pynetwork.transport import Stream, TcpStream, address_name, tune
+
+if TYPE_CHECKING:
+    from pynetwork.tls import GatewayTLS
 
 try:
     import resource
@@ -51,13 +54,13 @@ class _Caller:
 
     __slots__ = ("connection", "deadline", "handshaking", "origin", "peer", "sock")
 
-    def __init__(self, sock: socket.socket, connection: Connection, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, connection: Connection, deadline: float, handshaking: bool) -> None:
         self.sock = sock
         self.connection = connection
         self.deadline = deadline
         self.peer = address_name(sock)
         self.origin = _origin(sock)
-        self.handshaking = isinstance(sock, ssl.SSLSocket)
+        self.handshaking = handshaking
 
     @property
     def has_greeted(self) -> bool:
@@ -96,7 +99,7 @@ class Admission(HoldsSockets):
     """Runs the doorway of one gateway on a thread of its own.
 
     ``make_connection`` gives the state machine for a new caller, ``serve`` takes one that has proved itself or raises
-    a `Refused`. ``context`` is the gateway's TLS, ``certificate`` the SHA-256 of its certificate where that is known.
+    a `Refused`.
     """
 
     def __init__(
@@ -106,16 +109,14 @@ class Admission(HoldsSockets):
         serve: Callable[[Stream, Connection], None],
         *,
         name: str,
-        context: ssl.SSLContext | None = None,
-        certificate: bytes = b"",
+        tls: GatewayTLS | None = None,
         hello_timeout: float = HELLO_TIMEOUT,
         most_waiting: int | None = None,
     ) -> None:
         self._listeners = listeners
         self._make_connection = make_connection
         self._serve = serve
-        self._context = context
-        self._certificate = certificate
+        self._tls = tls
         self._hello_timeout = hello_timeout
         self._most_waiting = most_waiting or _room_for_callers()
         self._callers: dict[int, _Caller] = {}
@@ -202,15 +203,16 @@ class Admission(HoldsSockets):
         try:
             sock.setblocking(False)
             tune(sock)
-            if self._context is not None:
-                sock = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            if self._tls is not None:
+                sock = self._tls.wrap(sock)
         except OSError as error:
             logger.info("a connection broke at once: %s", error)
             sock.close()
             return
         if len(self._callers) >= self._most_waiting:
             self._dismiss_from_crowd()
-        caller = _Caller(sock, self._make_connection(), time.monotonic() + self._hello_timeout)
+        deadline = time.monotonic() + self._hello_timeout
+        caller = _Caller(sock, self._make_connection(), deadline, handshaking=self._tls is not None)
         self._callers[sock.fileno()] = caller
         self._origins[caller.origin] += 1
         self._selector.register(sock, selectors.EVENT_READ, caller)
@@ -226,17 +228,21 @@ class Admission(HoldsSockets):
             self._converse(caller)
         except BlockingIOError:
             pass
-        except ssl.SSLWantReadError:
-            self._selector.modify(caller.sock, selectors.EVENT_READ, caller)
-        except ssl.SSLWantWriteError:
-            self._selector.modify(caller.sock, selectors.EVENT_WRITE, caller)
-        except ssl.SSLError as error:
-            self._dismiss(caller, f"the TLS handshake failed: {error.reason or error}")
         except OSError as error:
-            self._dismiss(caller, f"the connection broke: {error.strerror or error}")
+            self._after_error(caller, error)
         except PynetworkError as error:
             self._say(caller, caller.connection.data_to_send())
             self._dismiss(caller, str(error))
+
+    def _after_error(self, caller: _Caller, error: OSError) -> None:
+        """Wait for what TLS waits for, or dismiss a caller whose connection broke."""
+        events = 0 if self._tls is None else self._tls.awaited(error)
+        if events:
+            self._selector.modify(caller.sock, events, caller)
+            return
+        reason = getattr(error, "reason", None) or error.strerror or error
+        what = "the TLS handshake failed" if caller.handshaking else "the connection broke"
+        self._dismiss(caller, f"{what}: {reason}")
 
     def _converse(self, caller: _Caller) -> None:
         """Read until nothing more is there (BlockingIOError) or the caller has left the doorway."""
@@ -262,10 +268,8 @@ class Admission(HoldsSockets):
 
     def _hand_over(self, caller: _Caller) -> None:
         self._forget(caller)
-        if isinstance(caller.sock, ssl.SSLSocket):
-            stream: Stream = TlsStream(caller.sock, caller.peer, self._certificate)
-        else:
-            stream = TcpStream(caller.sock, caller.peer)
+        make = TcpStream if self._tls is None else self._tls.stream
+        stream = make(caller.sock, caller.peer)
         try:
             self._serve(stream, caller.connection)
         except Refused as refusal:

@@ -58,7 +58,9 @@ class CallerOperation(OperationState, Operation):
         try:
             event = self._link.next_event(timeout)
         except BaseException as error:
-            self._fail(error)
+            # After a Ctrl-C that did no harm it is as after a deadline: who leaves the operation aborts it.
+            if not self._link.stream.spared_by(error):
+                self._fail(error)
             raise
         return event if type(event) is Items else self._take(event)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
-import ssl
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from handshakes.auth import NONCE_SIZE, derive_key
 from handshakes.connection import LIMIT, Connection, Role
@@ -15,11 +14,16 @@ from handshakes.errors import ConfigurationError, ConnectionLost, PoolFull, Remo
 from handshakes.messages import Registry, Welcome
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
-from pynetwork.endpoints import TLS, connect
+from pynetwork.endpoints import connect
 from pynetwork.link import Link
 from pynetwork.names2x import Client, ControllerNames, controller_arguments
-from pynetwork.swarm import Swarm
 from pynetwork.transport import Deadline, Stream, backoff
+
+if TYPE_CHECKING:
+    import ssl
+
+    from pynetwork.swarm import Swarm
+    from pynetwork.tls import TLS
 
 __all__ = ["Controller"]
 
@@ -55,15 +59,18 @@ class Controller(ControllerNames):
         host, key, verbose = controller_arguments(host, gateway_ip, key, verbose)
         if not 0 < port <= 65535:
             raise ConfigurationError(f"{port} is no port: ports are 1 to 65535")
-        if tls is not None and not isinstance(tls, (TLS, ssl.SSLContext)):
-            raise ConfigurationError(f"tls={tls!r} must be a TLS(ca=) or TLS(fingerprint=), or an ssl.SSLContext")
+        if tls is not None:
+            # Only now, as it takes a while.
+            from pynetwork.tls import for_controller  # noqa: PLC0415
+
+            tls = for_controller(tls)
         self.host = host
         self.port = port
         self.download_dir = Path(download_dir or "Downloads")
         self.timeout = timeout
         self.verbose = verbose
         self._key = None if key is None else derive_key(key)
-        self.tls = tls.client_context() if isinstance(tls, TLS) and tls.fingerprint is None else tls
+        self.tls = tls
         self._limit = limit
         self._registry = registry
 
@@ -86,6 +93,9 @@ class Controller(ControllerNames):
 
     def get_swarm(self, count: int, wait: float | None = None) -> Swarm:
         """``count`` pairs, dialled in parallel; all or none. Raises as ``get_client``."""
+        # Only now, as it takes a while.
+        from pynetwork.swarm import Swarm  # noqa: PLC0415
+
         return Swarm(lambda: self.get_client(wait), count, self.download_dir)
 
     def stop_gateway(self) -> None:
@@ -129,7 +139,7 @@ class Controller(ControllerNames):
         """The state machine for a pair, to a gateway with this TLS certificate (its SHA-256, empty without TLS)."""
         return Connection(
             Role.CLIENT,
-            nonce=secrets.token_bytes(NONCE_SIZE),
+            nonce=os.urandom(NONCE_SIZE),
             key=self._key,
             limit=self._limit,
             certificate=certificate,

@@ -6,15 +6,13 @@ import contextlib
 import ipaddress
 import logging
 import os
-import secrets
 import signal
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from handshakes.auth import NONCE_SIZE, derive_key
 from handshakes.connection import LIMIT, Connection, Role
@@ -23,12 +21,17 @@ from handshakes.messages import Registry, Rights
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
 from pynetwork.admission import Admission
-from pynetwork.endpoints import TLS, listen
+from pynetwork.endpoints import listen
 from pynetwork.files.sharing import FileService
 from pynetwork.handler import Pool
 from pynetwork.names2x import gateway_arguments
 from pynetwork.service import ServedOperation, Service, Verb
 from pynetwork.subroutines import SubroutineService
+
+if TYPE_CHECKING:
+    import ssl
+
+    from pynetwork.tls import TLS, GatewayTLS
 
 __all__ = ["Gateway"]
 
@@ -75,15 +78,12 @@ class Gateway:
             raise ConfigurationError(f"max_poolsize={max_poolsize} would serve nobody; it must be at least 1")
         if not 0 <= port <= 65535:
             raise ConfigurationError(f"{port} is no port: ports are 1 to 65535, or 0 for any that is free")
-        if tls is not None and not isinstance(tls, (TLS, ssl.SSLContext)):
-            raise ConfigurationError(f"tls={tls!r} must be a TLS(certificate=, private_key=) or an ssl.SSLContext")
         self.name = name or socket.gethostname()
         self.max_poolsize = max_poolsize
         self.download_dir = Path(download_dir)
         self._rights = Rights.of(rights)
         self._keys = _derived(key, self._rights)
-        self._context = tls.server_context() if isinstance(tls, TLS) else tls
-        self._certificate = tls.certificate_hash() if isinstance(tls, TLS) else b""
+        self._tls = None if tls is None else _secured(tls)
         self._hosts = _addresses(host, protected=bool(self._keys) or tls is not None)
         self._wanted_port = port
         self._limit = limit
@@ -166,13 +166,10 @@ class Gateway:
             self._make_connection,
             self._pool.serve,
             name=self.name,
-            context=self._context,
-            certificate=self._certificate,
+            tls=self._tls,
         )
         self._admission.start()
-        reach = (
-            "" if self._keys or self._context else " (this machine only: give key= or tls= to be reachable from others)"
-        )
+        reach = "" if self._keys or self._tls else " (this machine only: give key= or tls= to be reachable from others)"
         logger.info("gateway %r listens on %s port %d%s", self.name, ", ".join(self._hosts), self._port, reach)
         if blocking:
             self.wait()
@@ -228,11 +225,11 @@ class Gateway:
     def _make_connection(self) -> Connection:
         return Connection(
             Role.GATEWAY,
-            nonce=secrets.token_bytes(NONCE_SIZE),
+            nonce=os.urandom(NONCE_SIZE),
             keys=self._keys,
             rights=self._rights,
             limit=self._limit,
-            certificate=self._certificate,
+            certificate=self._tls.certificate if self._tls else b"",
             agent=f"pynetwork {__version__} {self.name}",
             registry=self._registry,
         )
@@ -273,6 +270,13 @@ def _derived(key: Keys | None, rights: Rights) -> dict[bytes, Rights]:
     if not key:
         raise ConfigurationError("key={} names no key: nobody could connect; leave it out, or name one")
     return {derive_key(each): Rights.of(granted) for each, granted in key.items()}
+
+
+def _secured(tls: TLS | ssl.SSLContext) -> GatewayTLS:
+    # Only now, as it takes a while.
+    from pynetwork.tls import GatewayTLS  # noqa: PLC0415
+
+    return GatewayTLS(tls)
 
 
 def _addresses(host: str | None, protected: bool) -> list[str]:

@@ -8,14 +8,15 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from handshakes.errors import ConnectionLost, ItemFailed, PynetworkError
 from handshakes.messages import Items
-from pynetwork import files as transfers
 from pynetwork.client import Client
-from pynetwork.files import TransferReport
 from pynetwork.lanes import Lanes, LanesReport
+
+if TYPE_CHECKING:
+    from pynetwork.files import TransferReport
 
 __all__ = ["Swarm", "SwarmMap", "SwarmStream"]
 
@@ -76,6 +77,9 @@ class Swarm:
         All of them, those whose path relative to the folder matches the regular expression ``pattern`` as a whole, or
         those listed in ``files``. See `pynetwork.files.download`.
         """
+        # Only now, as it takes a while.
+        from pynetwork import files as transfers  # noqa: PLC0415
+
         target = self._download_dir if to is None else to
         return transfers.download(
             self._lanes, share, pattern=pattern, files=files, to=target, durable=durable, progress=progress
@@ -92,6 +96,8 @@ class Swarm:
         """Send files and folders into ``dirname`` below the gateway's ``download_dir``. See
         `pynetwork.files.upload`.
         """
+        from pynetwork import files as transfers  # noqa: PLC0415 - see download
+
         return transfers.upload(self._lanes, paths, dirname=dirname, durable=durable, progress=progress)
 
     def close(self) -> None:

@@ -15,10 +15,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import random
 import select
 import socket
-import ssl
 import struct
 import sys
 import threading
@@ -26,6 +24,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from handshakes.errors import (
     Closed,
@@ -34,6 +33,13 @@ from handshakes.errors import (
 )
 from handshakes.messages import Bytes
 from pynetwork.forking import HoldsSockets
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "Deadline",
@@ -76,6 +82,9 @@ class Deadline:
 
 def backoff(first: float = 0.05, most: float = 2.0) -> Iterator[float]:
     """Pauses in seconds between tries: doubling from ``first`` to ``most``, each with full jitter."""
+    # Only now, as it takes a while and the first try mostly succeeds.
+    import random  # noqa: PLC0415
+
     pause = first
     while True:
         yield random.uniform(pause / 2, pause)
@@ -114,6 +123,10 @@ class Stream(ABC):
     def close(self) -> None:
         """Give everything back to the system. Closing twice is fine."""
 
+    def spared_by(self, _interrupt: BaseException) -> bool:
+        """Whether this Ctrl-C left ``receive_into`` before anything was received: the connection is as it was."""
+        return False
+
 
 class TcpStream(Stream, HoldsSockets):
     """A connected TCP socket in blocking mode; waiting is bounded by the kernel, without a further system call.
@@ -128,6 +141,7 @@ class TcpStream(Stream, HoldsSockets):
         self._receive_timeout: float | None = -1.0
         self._send_timeout: float | None = -1.0
         self._poll = _Poller(sock)
+        self._interrupt: BaseException | None = None
         sock.settimeout(None)
         tune(sock)
         self._process = os.getpid()
@@ -146,6 +160,15 @@ class TcpStream(Stream, HoldsSockets):
                 deadline, timeout = self._after_wait(deadline, timeout)
             except (OSError, ValueError) as error:
                 raise self._failure(error) from error
+            except KeyboardInterrupt as interrupt:
+                # It may have come when bytes were already taken from the system, and then those are gone.
+                if _handed_out(self._sock) == self.received:
+                    self._interrupt = interrupt
+                raise
+
+    def spared_by(self, interrupt: BaseException) -> bool:
+        spared, self._interrupt = self._interrupt is interrupt, None
+        return spared
 
     def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
         size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
@@ -389,6 +412,20 @@ def peer_is_silent(sock: socket.socket) -> bool:
     # struct tcp_info: retransmits and probes are bytes 2 and 3, tcpi_last_ack_recv (ms) the u32 at offset 56.
     unanswered = info[2] or info[3]
     return bool(unanswered) and int.from_bytes(info[56:60], sys.byteorder) >= DEAD_AFTER * 1000
+
+
+def _handed_out(sock: socket.socket) -> int | None:
+    """How many bytes of a TCP connection have been taken from the system, where it tells (Linux)."""
+    if sys.platform != "linux":
+        return None
+    # struct tcp_info: tcpi_bytes_received is the u64 at offset 128. More may arrive while this looks.
+    with contextlib.suppress(OSError):
+        for _ in range(10):
+            arrived = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:]
+            waiting = fcntl.ioctl(sock, termios.FIONREAD, bytes(4))
+            if arrived and arrived == sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:]:
+                return int.from_bytes(arrived, sys.byteorder) - int.from_bytes(waiting, sys.byteorder)
+    return None
 
 
 def _slice(timeout: float | None) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from pynetwork.endpoints import TLS
+from pynetwork.tls import TLS
 
 
 @dataclass(frozen=True)

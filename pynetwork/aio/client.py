@@ -78,6 +78,8 @@ class AsyncOperation(OperationState):
 
     async def next_event(self, timeout: float | None = None) -> Event | None:
         """The next event; None when the operation has ended with its result."""
+        if self._link.waited_for and not self._pair.closed:
+            raise Busy("another task waits for what this operation brings next")
         try:
             event = await self._link.next_event(timeout)
         except asyncio.CancelledError:
@@ -205,9 +207,12 @@ class AsyncClient:
     def _take_back(self, error: BaseException) -> None:
         """Nothing of the opening was written."""
         self._running = None
-        if self.link.connection.phase is Phase.RUNNING:
-            self.link.connection.withdraw()
-        if isinstance(error, ConnectionLost):
+        connection = self.link.connection
+        if connection.phase is Phase.RUNNING:
+            connection.withdraw()
+            # What was left before is read on.
+            self.link.interrupt()
+        if isinstance(error, ConnectionLost) or connection.phase is not Phase.IDLE:
             self.lose(error)
 
     async def _settle(self, timeout: float | None) -> None:
@@ -356,6 +361,9 @@ class AsyncStream:
         try:
             await self._grant()
             event = _items_of(await self._operation.next_event(self._timeout))
+        except Busy:
+            # It goes on for the task that was first.
+            raise
         except OperationAborted:
             if self._closed:
                 # Another task has left the stream while this one was waiting.

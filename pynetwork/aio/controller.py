@@ -18,7 +18,7 @@ from pynetwork.aio.endpoints import connect
 from pynetwork.aio.link import AsyncLink
 from pynetwork.aio.swarm import AsyncSwarm
 from pynetwork.controller import Controller
-from pynetwork.endpoints import TLS
+from pynetwork.tls import TLS
 from pynetwork.transport import Deadline, backoff
 
 __all__ = ["AsyncController", "Dialled"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+import os
 import socket
 import ssl
+from typing import Any
 
 from handshakes.errors import (
     AuthenticationFailed,
@@ -15,7 +18,7 @@ from handshakes.errors import (
     RemoteProtocolError,
 )
 from pynetwork.aio.link import AsyncLink, reason_of, to_the_end
-from pynetwork.endpoints import TLS
+from pynetwork.tls import TLS
 
 __all__ = ["connect"]
 
@@ -44,8 +47,56 @@ async def connect(
 
 async def _open(host: str, port: int, place: str, context: ssl.SSLContext | None) -> AsyncLink:
     loop = asyncio.get_running_loop()
-    _, link = await loop.create_connection(lambda: AsyncLink(place), host, port, ssl=context)
+    sock = await _reach(host, port)
+    server = host if context else None
+    making = asyncio.ensure_future(
+        loop.create_connection(lambda: AsyncLink(place), sock=sock, ssl=context, server_hostname=server)
+    )
+    try:
+        _, link = await asyncio.shield(making)
+    except asyncio.CancelledError:
+        # Cancelled itself, it would in some versions of Python go on with a TLS handshake that has begun.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        await asyncio.wait([making])
+        if making.exception() is None:
+            await _close(making.result()[1])
+        raise
     return link
+
+
+async def _reach(host: str, port: int) -> socket.socket:
+    """A socket that is connected to one of the host's addresses. Raises what the last one had against it.
+
+    Not the event loop's own way: of several errors that makes one which tells neither kind nor number.
+    """
+    loop = asyncio.get_running_loop()
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in await _addresses(host, port):
+        sock = None
+        try:
+            sock = socket.socket(family, kind, protocol)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if not isinstance(error, OSError):
+                raise
+            failure = error
+        else:
+            return sock
+    if failure is None:
+        raise OSError("it has no address")
+    raise OSError(failure.errno, os.strerror(failure.errno or 0)) from failure
+
+
+async def _addresses(host: str, port: int) -> list[Any]:
+    """As `socket.getaddrinfo`, which has a thread only for what really is a name."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 async def _opened(opening: asyncio.Task[AsyncLink], place: str, timeout: float | None) -> AsyncLink:
@@ -61,9 +112,12 @@ async def _give_up(opening: asyncio.Task[AsyncLink]) -> None:
     opening.cancel()
     await asyncio.wait([opening])
     if not opening.cancelled() and opening.exception() is None:
-        link = opening.result()
-        link.close()
-        await link.wait_closed()
+        await _close(opening.result())
+
+
+async def _close(link: AsyncLink) -> None:
+    link.close()
+    await link.wait_closed()
 
 
 def _explained(error: OSError | UnicodeError, host: str, place: str, *, secured: bool) -> PynetworkError:

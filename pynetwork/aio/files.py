@@ -119,7 +119,7 @@ class _Transfer:
                     job.prepared()
             async with await client.open(*job.opening()) as operation:
                 outbox = _Outbox()
-                lane = await _on_thread(job.make_lane, outbox)
+                lane = await self._make_lane(outbox)
                 await self._drive(client, operation, lane, outbox)
         except ConnectionLost as error:
             job.note_loss(error)
@@ -127,6 +127,15 @@ class _Transfer:
         finally:
             with job.changed:
                 job.notify()
+
+    async def _make_lane(self, outbox: _Outbox) -> JobLane:
+        making = self._loop.run_in_executor(None, self._job.make_lane, outbox)
+        try:
+            return await to_the_end(making)
+        except asyncio.CancelledError:
+            if making.exception() is None:
+                making.result().close()
+            raise
 
     async def _drive(self, client: AsyncClient, operation: AsyncOperation, lane: JobLane, outbox: _Outbox) -> None:
         """A lane's loop; what is not done when this raises goes back to the plan."""

@@ -107,7 +107,12 @@ async def _give_up(dials: list[asyncio.Task[AsyncClient]]) -> None:
 
 
 async def _close(clients: list[AsyncClient]) -> None:
-    await asyncio.gather(*(client.close() for client in clients))
+    try:
+        await asyncio.gather(*(client.close() for client in clients))
+    finally:
+        # Cancelled at once, those may not even have begun.
+        for client in clients:
+            client.link.close()
 
 
 class _Run:

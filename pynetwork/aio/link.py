@@ -146,7 +146,10 @@ class AsyncLink(asyncio.BufferedProtocol):
         """The transport is closed."""
         cause = exc or ConnectionResetError("it was closed")
         self._lose(ConnectionLost(f"the connection to {self.peer} was lost: {reason_of(cause)}"), cause)
-        self._transport = None
+        if self._transport is not None:
+            # Python 3.10 takes one over TLS for forgotten otherwise.
+            self._transport.abort()
+            self._transport = None
         _settle(self._gone)
 
     def pause_writing(self) -> None:
@@ -249,7 +252,11 @@ class AsyncLink(asyncio.BufferedProtocol):
     async def settle(self, timeout: float | None) -> None:
         """Read until nothing more can arrive of operations that were left; raises as ``next_event``."""
         deadline = Deadline(timeout)
-        while self.connection.next_event() is None and self.connection.leaving:
+        while True:
+            if self.connection.next_event() is not None:
+                raise ConnectionLost(f"{self.peer} ended the pair")
+            if not self.connection.leaving:
+                return
             if deadline.passed:
                 raise DeadlineExceeded(f"{self.peer} has not ended the operation that was left before")
             await self._wait_for_bytes(deadline)
@@ -311,6 +318,9 @@ class AsyncLink(asyncio.BufferedProtocol):
         if len(buffers) > 1 and sum(map(len, buffers)) < _JOIN_BELOW:
             buffers = [b"".join(buffers)]
         for buffer in buffers:
+            if self._transport.is_closing():
+                # It was lost just now, as `connection_lost` will tell; asyncio warns of whoever writes on.
+                return
             self._transport.write(buffer)
 
     async def drain(self, timeout: float | None = None) -> None:

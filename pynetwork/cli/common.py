@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from handshakes.errors import (
     AuthenticationFailed,
@@ -35,8 +35,10 @@ from handshakes.messages import Registry
 from pynetwork.cli.display import dumps, visible
 from pynetwork.client import Client
 from pynetwork.controller import Controller
-from pynetwork.endpoints import TLS
 from pynetwork.swarm import Swarm
+
+if TYPE_CHECKING:
+    from pynetwork.tls import TLS
 
 __all__ = [
     "Address",
@@ -213,7 +215,12 @@ def _tls(arguments: argparse.Namespace) -> TLS | None:
         "certificate": arguments.tls_certificate,
         "private_key": arguments.tls_private_key,
     }
-    return TLS(**names) if arguments.tls or any(names.values()) else None
+    if not (arguments.tls or any(names.values())):
+        return None
+    # Only now, as it takes a while.
+    from pynetwork.tls import TLS  # noqa: PLC0415
+
+    return TLS(**names)
 
 
 def make_controller(arguments: argparse.Namespace) -> Controller:

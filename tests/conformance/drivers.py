@@ -12,7 +12,7 @@ from pynetwork.gateway import Gateway
 from tests import serving
 from tests.certificates import Certificates
 from tests.conformance.doorway import MemoryController, SocketPairController
-from tests.conformance.facade import ControllerFacade, LoopThread
+from tools.facade import ControllerFacade, LoopThread
 
 __all__ = ["NAMES", "Driver"]
 

@@ -1,22 +1,26 @@
 """Ways to use a gateway, for operations that are the same for all of them.
 
-A driver of another kind (an asyncio controller, say) is a `Driver` whose callers answer the same calls: from a thread
-that may wait, as these operations are written to be read.
+Its callers answer the same calls whichever driver it is: from a thread that may wait, as operations are written to be
+read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from handshakes.messages import Rights
+from pynetwork.aio import AsyncController
+from pynetwork.aio import files as aio_files
 from pynetwork.controller import Controller
-from pynetwork.endpoints import TLS
 from pynetwork.files import TransferReport, download, upload
+from pynetwork.tls import TLS
+from tools.facade import LoopThread, SwarmFacade
 
-__all__ = ["Blocking", "Caller", "Dialling", "Driver"]
+__all__ = ["Asynchronous", "Blocking", "Caller", "Dialling", "Driver"]
 
 CHUNK = 4096
 
@@ -34,22 +38,58 @@ class Dialling:
     tls: TLS | None = None
 
 
-class Caller(Protocol):
-    """One client (``lanes`` of 1) or one swarm."""
+class Caller:
+    """A swarm, of either kind of controller, and the client of its first lane."""
 
-    rights: Rights
+    def __init__(
+        self,
+        swarm: Any,
+        timeout: float,
+        download: Callable[..., TransferReport],
+        upload: Callable[..., TransferReport],
+    ) -> None:
+        self._timeout = timeout
+        self._swarm = swarm
+        self._download, self._upload = download, upload
+        self._client = swarm.clients[0]
+        self.rights: Rights = self._client.rights
 
-    def ping(self, message: Any) -> float: ...
-    def call(self, name: str, *arguments: Any) -> Any: ...
-    def send(self, name: str, buffer: bytes) -> int: ...
-    def stream(self, name: str, *arguments: Any) -> list[tuple[int, Any]]: ...
-    def subroutines(self) -> list[dict[str, str]]: ...
-    def stats(self) -> dict[str, Any]: ...
-    def map(self, name: str, items: Iterable[Any]) -> list[Any]: ...
-    def merged(self, name: str, *arguments: Any, ordered: bool) -> list[tuple[int, Any]]: ...
-    def download(self, share: str, to: Path) -> TransferReport: ...
-    def upload(self, path: Path, dirname: str) -> TransferReport: ...
-    def close(self) -> None: ...
+    def ping(self, message: Any) -> float:
+        took: float = self._client.ping(message)
+        return took
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        return self._client.call(name, *arguments)
+
+    def send(self, name: str, buffer: bytes) -> int:
+        answer: int = self._client.send(name, buffer)
+        return answer
+
+    def stream(self, name: str, *arguments: Any) -> list[tuple[int, Any]]:
+        return list(self._client.stream(name, *arguments, timeout=self._timeout))
+
+    def subroutines(self) -> list[dict[str, str]]:
+        found: list[dict[str, str]] = self._client.subroutines()
+        return found
+
+    def stats(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._client.stats()
+        return found
+
+    def map(self, name: str, items: Iterable[Any]) -> list[Any]:
+        return list(self._swarm.map(name, items))
+
+    def merged(self, name: str, *arguments: Any, ordered: bool) -> list[tuple[int, Any]]:
+        return list(self._swarm.stream(name, *arguments, ordered=ordered))
+
+    def download(self, share: str, to: Path) -> TransferReport:
+        return self._download(share, to=to, progress=False)
+
+    def upload(self, path: Path, dirname: str) -> TransferReport:
+        return self._upload([path], dirname=dirname, progress=False)
+
+    def close(self) -> None:
+        self._swarm.close()
 
 
 class Driver(Protocol):
@@ -58,6 +98,7 @@ class Driver(Protocol):
     name: str
 
     def dial(self, how: Dialling) -> Caller: ...
+    def close(self) -> None: ...
 
 
 class Blocking:
@@ -67,47 +108,33 @@ class Blocking:
 
     def dial(self, how: Dialling) -> Caller:
         controller = Controller(port=how.port, key=how.key, tls=how.tls, timeout=how.timeout)
-        return _BlockingCaller(controller, how)
+        swarm = controller.get_swarm(how.lanes)
+        # With smaller chunks than a swarm's own methods take, so that few bytes are many chunks.
+        move = partial(download, swarm._lanes, chunk_size=CHUNK), partial(upload, swarm._lanes, chunk_size=CHUNK)
+        return Caller(swarm, how.timeout, *move)
+
+    def close(self) -> None: ...
 
 
-class _BlockingCaller:
-    def __init__(self, controller: Controller, how: Dialling) -> None:
-        self._timeout = how.timeout
-        self._swarm = controller.get_swarm(how.lanes)
-        self._client = self._swarm.clients[0]
-        self.rights = self._client.rights
+class Asynchronous:
+    """That of `pynetwork.aio`, on an event loop that runs until it is closed."""
 
-    def ping(self, message: Any) -> float:
-        return self._client.ping(message)
+    name = "asyncio"
 
-    def call(self, name: str, *arguments: Any) -> Any:
-        return self._client.call(name, *arguments)
+    def __init__(self) -> None:
+        self._loop = LoopThread()
 
-    def send(self, name: str, buffer: bytes) -> int:
-        return self._client.send(name, buffer)
+    def dial(self, how: Dialling) -> Caller:
+        loop = self._loop
+        controller = AsyncController(port=how.port, key=how.key, tls=how.tls, timeout=how.timeout)
+        swarm = loop.run(lambda: controller.get_swarm(how.lanes))
 
-    def stream(self, name: str, *arguments: Any) -> list[tuple[int, Any]]:
-        return list(self._client.stream(name, *arguments, timeout=self._timeout))
+        def on_loop(move: Callable[..., Awaitable[TransferReport]]) -> Callable[..., TransferReport]:
+            return lambda *arguments, **options: loop.run(
+                lambda: move(swarm._lanes, *arguments, chunk_size=CHUNK, **options)
+            )
 
-    def subroutines(self) -> list[dict[str, str]]:
-        return self._client.subroutines()
-
-    def stats(self) -> dict[str, Any]:
-        return self._client.stats()
-
-    def map(self, name: str, items: Iterable[Any]) -> list[Any]:
-        return list(self._swarm.map(name, items))
-
-    def merged(self, name: str, *arguments: Any, ordered: bool) -> list[tuple[int, Any]]:
-        return list(self._swarm.stream(name, *arguments, ordered=ordered))
-
-    # With smaller chunks than a swarm's own methods take, so that few bytes are many chunks.
-
-    def download(self, share: str, to: Path) -> TransferReport:
-        return download(self._swarm._lanes, share, to=to, progress=False, chunk_size=CHUNK)
-
-    def upload(self, path: Path, dirname: str) -> TransferReport:
-        return upload(self._swarm._lanes, [path], dirname=dirname, progress=False, chunk_size=CHUNK)
+        return Caller(SwarmFacade(loop, swarm), how.timeout, on_loop(aio_files.download), on_loop(aio_files.upload))
 
     def close(self) -> None:
-        self._swarm.close()
+        self._loop.close()

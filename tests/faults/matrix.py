@@ -19,7 +19,7 @@ from handshakes.errors import (
     RemoteFault,
     RemoteProtocolError,
 )
-from pynetwork.endpoints import TLS
+from pynetwork.tls import TLS
 from tests.faults.drivers import Caller, Dialling, Driver
 from tests.faults.operations import Operation, Scene, intact
 from tests.serving import KEY, PATIENCE, Background

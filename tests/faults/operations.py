@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pynetwork.endpoints import TLS
 from pynetwork.gateway import Gateway
+from pynetwork.tls import TLS
 from tests.faults.drivers import Caller
 from tests.serving import serving
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from pynetwork import link
-from pynetwork.endpoints import TLS
+from pynetwork.aio import files as aio_files
+from pynetwork.aio import link as aio_link
 from pynetwork.files import conversation
+from pynetwork.tls import TLS
 from tests.certificates import Certificates
-from tests.faults.drivers import Blocking, Driver
+from tests.faults.drivers import Asynchronous, Blocking, Driver
 from tests.faults.matrix import GRACE, TROUBLES, Trouble, extent, fresh, promise, tried
 from tests.faults.operations import OPERATIONS, Operation, Scene, scene
 from tests.serving import KEY, PATIENCE, controller_of
@@ -19,7 +21,12 @@ from tools.proxy import Direction
 
 pytestmark = pytest.mark.system
 
-DRIVERS: list[Driver] = [Blocking()]
+
+@pytest.fixture(params=[Blocking, Asynchronous], ids=lambda each: each.name)
+def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
+    made: Driver = request.param()
+    yield made
+    made.close()
 
 
 class Scenes:
@@ -81,7 +88,6 @@ def serves_on(where: Scene, key: str | None, tls: TLS | None) -> None:
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda each: each.name)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.name)
-@pytest.mark.parametrize("driver", DRIVERS, ids=lambda each: each.name)
 def test_an_operation_in_trouble(
     driver: Driver, operation: Operation, trouble: Trouble, scenes: Scenes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,8 +96,10 @@ def test_an_operation_in_trouble(
     promised = promise(trouble, operation)
     if trouble.timeout == GRACE:
         # In the order in which they come in life: the deadline of a call is the first.
-        monkeypatch.setattr(link, "STALL_TIMEOUT", 2 * GRACE)
-        monkeypatch.setattr(conversation, "SILENCE_TIMEOUT", 2 * GRACE)
+        for module in (link, aio_link):
+            monkeypatch.setattr(module, "STALL_TIMEOUT", 2 * GRACE)
+        for module in (conversation, aio_files):
+            monkeypatch.setattr(module, "SILENCE_TIMEOUT", 2 * GRACE)
     for fault in trouble.faults(extents):
         where = scenes.of(operation, trouble.encrypted)
         found, happened = tried(driver, operation, trouble, fault, where, tls)

@@ -18,6 +18,7 @@ from handshakes.messages import Rights
 from pynetwork import admission as admission_module
 from pynetwork.admission import Admission
 from pynetwork.endpoints import listen
+from pynetwork.tls import GatewayTLS
 from pynetwork.transport import Stream
 from tests.certificates import Certificates
 from tests.serving import HELLO, KEY, PATIENCE, REFUSAL, Background, RawPeer, frame, hello
@@ -332,21 +333,21 @@ def test_a_connection_that_breaks_at_once(monkeypatch: pytest.MonkeyPatch, doorw
 
 
 def test_tls_is_shaken_before_the_hello(doorway_of: Callable[..., Doorway], certificates: Certificates) -> None:
-    doorway = doorway_of(context=certificates.gateway.server_context(), certificate=b"hash")
+    doorway = doorway_of(tls=GatewayTLS(certificates.gateway))
     context = certificates.controller.client_context()
     plain = socket.create_connection(("127.0.0.1", doorway.port), PATIENCE)
     with plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
         sock.sendall(hello())
         assert sock.recv(12)[0] == HELLO
         wait_until(lambda: doorway.served)
-        assert doorway.served[0][0].certificate == b"hash"
+        assert doorway.served[0][0].certificate.hex() == certificates.fingerprint
 
 
 @pytest.mark.parametrize("said", [hello(), b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50])
 def test_what_is_no_tls(
     doorway_of: Callable[..., Doorway], certificates: Certificates, caplog: pytest.LogCaptureFixture, said: bytes
 ) -> None:
-    doorway = doorway_of(context=certificates.gateway.server_context())
+    doorway = doorway_of(tls=GatewayTLS(certificates.gateway))
     with RawPeer(doorway.port) as peer:
         peer.say(said)
         peer.rest()
@@ -358,7 +359,7 @@ def test_what_is_no_tls(
 def test_a_tls_caller_that_distrusts_the_gateway(
     doorway_of: Callable[..., Doorway], certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
-    doorway = doorway_of(context=certificates.gateway.server_context())
+    doorway = doorway_of(tls=GatewayTLS(certificates.gateway))
     with socket.create_connection(("127.0.0.1", doorway.port), PATIENCE) as plain, pytest.raises(ssl.SSLError):
         ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
     wait_until(lambda: "closed" in caplog.text)

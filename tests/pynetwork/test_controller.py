@@ -19,6 +19,7 @@ from handshakes.errors import (
 from handshakes.messages import Rights
 from pynetwork import controller as controller_module
 from pynetwork.controller import Controller
+from pynetwork.tls import TLS
 from pynetwork.transport import MemoryStream
 from tests.certificates import Certificates
 from tests.serving import KEY, PATIENCE, Background, controller_of, frame, serving
@@ -193,7 +194,7 @@ def test_each_key_grants_its_own_rights() -> None:
 @pytest.mark.parametrize("key", [None, KEY])
 @pytest.mark.parametrize("by", ["ca", "fingerprint"])
 def test_over_tls(certificates: Certificates, by: str, key: str | None) -> None:
-    tls = controller_module.TLS(**{by: getattr(certificates, by)})
+    tls = TLS(**{by: getattr(certificates, by)})
     with (
         serving(add, tls=certificates.gateway, key=key) as gateway,
         controller_of(gateway, tls=tls, key=key).get_client() as client,
@@ -204,12 +205,12 @@ def test_over_tls(certificates: Certificates, by: str, key: str | None) -> None:
 
 def test_a_pinned_gateway_that_is_another(certificates: Certificates) -> None:
     with serving(tls=certificates.gateway) as gateway, pytest.raises(AuthenticationFailed, match="pinned is"):
-        controller_of(gateway, tls=controller_module.TLS(fingerprint="ab" * 32)).get_client()
+        controller_of(gateway, tls=TLS(fingerprint="ab" * 32)).get_client()
 
 
 def test_mutual_tls(certificates: Certificates) -> None:
-    server = controller_module.TLS(certificates.server, certificates.server_key, ca=certificates.ca)
-    caller = controller_module.TLS(certificates.caller, certificates.caller_key, ca=certificates.ca)
+    server = TLS(certificates.server, certificates.server_key, ca=certificates.ca)
+    caller = TLS(certificates.caller, certificates.caller_key, ca=certificates.ca)
     with serving(add, tls=server) as gateway:
         with controller_of(gateway, tls=caller).get_client() as client:
             assert client.call("add", 1) == 2
@@ -233,7 +234,7 @@ def test_a_gateway_that_ends_the_connection_without_a_word() -> None:
 def relay(server: socket.socket, certificates: Certificates, port: int) -> None:
     """Someone in the middle who has a certificate that the caller trusts, and passes everything on."""
     accepted, _ = server.accept()
-    context = controller_module.TLS(certificates.other, certificates.other_key).server_context()
+    context = TLS(certificates.other, certificates.other_key).server_context()
     with (
         context.wrap_socket(accepted, server_side=True) as caller,
         certificates.controller.client_context().wrap_socket(
@@ -263,7 +264,7 @@ def test_a_proof_can_not_be_passed_on_through_another_certificate(certificates: 
         socket.create_server(("127.0.0.1", 0)) as server,
     ):
         relaying = Background(relay, server, certificates, gateway.port)
-        tls = controller_module.TLS(ca=certificates.other_ca)
+        tls = TLS(ca=certificates.other_ca)
         with pytest.raises(AuthenticationFailed):
             Controller("127.0.0.1", server.getsockname()[1], tls=tls, key=KEY).get_client()
         relaying.result()

@@ -15,9 +15,9 @@ import pytest
 from handshakes.errors import ConfigurationError, ConnectionLost, Forbidden, LocalProtocolError, NotFound
 from handshakes.messages import Rights
 from pynetwork.controller import Controller
-from pynetwork.endpoints import TLS
 from pynetwork.gateway import Gateway
 from pynetwork.service import ServedOperation, Verb
+from pynetwork.tls import TLS
 from tests.certificates import Certificates
 from tests.serving import KEY, PATIENCE, Background, controller_of, paired, serving
 from tests.waiting import wait_until

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from handshakes.errors import Closed, ConnectionLost, ItemFailed, PoolFull, RemoteFault
+from pynetwork import files as transfers
 from pynetwork import lanes as lanes_module
 from pynetwork import swarm as swarm_module
 from pynetwork.client import Client
@@ -475,7 +476,7 @@ def test_files_go_through_the_lanes(monkeypatch: pytest.MonkeyPatch, tmp_path: A
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
     for name in ("download", "upload"):
         monkeypatch.setattr(
-            swarm_module.transfers,
+            transfers,
             name,
             lambda lanes, *arguments, _name=name, **options: calls.append((_name, arguments, options)),
         )

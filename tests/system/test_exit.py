@@ -84,12 +84,13 @@ def interrupt_in(*modules):
             while frame is not None:
                 found.add(frame.f_globals["__name__"])
                 frame = frame.f_back
-        signal.raise_signal(signal.SIGINT)
+        # To that very thread, so that it wakes whatever it waits in.
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     threading.Thread(target=interrupt, daemon=True).start()
 
 async def cells():
     gateway = serving()
-    for cell in (lambda: client.call("wait", 0.5), lambda: list(client.stream("numbers"))):
+    for number, cell in enumerate((lambda: client.call("wait", 0.5), lambda: list(client.stream("numbers")))):
         with Controller(port=gateway.port, timeout=None).get_client() as client:
             with client.stream("numbers") as stream:
                 assert [next(stream)[0] for _ in range(3)] == [0, 1, 2]
@@ -101,8 +102,9 @@ async def cells():
             try:
                 client.ping()
             except ConnectionLost as error:
-                # Nobody knows how much of a message had come by then.
+                # Nobody knows how much of a message had come by then, unless the system tells.
                 assert "lost before: KeyboardInterrupt" in str(error), error
+                assert number == 1 or sys.platform != "linux"
     with Controller(port=gateway.port).get_swarm(2) as swarm:
         try:
             interrupt_in("queue")

@@ -12,7 +12,7 @@ import pytest
 
 from pynetwork.admission import MOST_WAITING
 from pynetwork.controller import Controller
-from pynetwork.endpoints import TLS
+from pynetwork.tls import TLS
 from tests.certificates import Certificates
 from tests.serving import KEY, PATIENCE
 from tests.system.flood import flooding

@@ -10,7 +10,8 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,28 @@ def write(folder: Path = FOLDER) -> int:
     for target in TARGETS:
         shutil.rmtree(folder / target, ignore_errors=True)
         (folder / target).mkdir(parents=True)
-        for data in _few(found[target]):
+        for data in _few(found[target], _KINDS.get(target, lambda data: data[:1])):
             (folder / target / f"{hashlib.sha256(data).hexdigest()[:12]}.bin").write_bytes(data)
             count += 1
     return count
 
 
-def _few(inputs: list[bytes]) -> list[bytes]:
-    """So many of them at the most, evenly spread."""
-    small = list(dict.fromkeys(data for data in inputs if len(data) <= _LARGEST))
-    step = -(-len(small) // _MOST) or 1
-    return small[::step]
+def _few(inputs: list[bytes], kind: Callable[[bytes], bytes]) -> list[bytes]:
+    """So many of them at the most: one of each kind, then another of each, and so on."""
+    kinds: dict[bytes, list[bytes]] = defaultdict(list)
+    for data in dict.fromkeys(inputs):
+        if len(data) <= _LARGEST:
+            kinds[kind(data)].append(data)
+    rounds = zip_longest(*kinds.values())
+    return [data for turn in rounds for data in turn if data is not None][:_MOST]
+
+
+_KINDS: dict[str, Callable[[bytes], bytes]] = {
+    "parser": lambda data: data[1:2],
+    "connection": lambda data: data[:1] + data[2:3],
+    "chunks": lambda data: data,
+}
+"""What tells inputs apart: the kind of a frame, and the place where it comes; elsewhere the first byte."""
 
 
 # The exchange
@@ -190,6 +202,9 @@ def _as_heard(role: str, frames: list[Frame]) -> Iterator[bytes]:
         kind = Kind(frame.kind)
         place = places.index((role, phases.get(kind, "RUNNING")))
         yield bytes([place, number % 50]) + _written(frame, frame.operation if kind in phases else 1)
+        if kind in (Kind.RESULT, Kind.CREDIT):
+            # Late, when its operation is over for the one who hears it.
+            yield bytes([places.index((role, "IDLE")), number % 50]) + _written(frame, 1)
 
 
 _NUMBERS = {name: number for number, name in enumerate(CODECS)}

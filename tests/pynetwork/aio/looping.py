@@ -9,8 +9,10 @@ import gc
 import itertools
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import Any
+
+import pytest
 
 from handshakes.connection import Connection, Role
 from handshakes.messages import Rights
@@ -22,6 +24,9 @@ from pynetwork.service import ServedOperation
 from pynetwork.transport import TcpStream
 from tests.serving import PATIENCE, serving
 from tests.waiting import wait_until
+
+LARGE = bytes(20_000_000)
+"""More than the system takes at once from one who sends it to nobody."""
 
 
 def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -65,6 +70,70 @@ async def happened(event: threading.Event | threading.Semaphore, times: int = 1)
 async def a_turn() -> None:
     """Everything that was ready to run has run once."""
     await asyncio.sleep(0)
+
+
+async def cancelled(task: asyncio.Future[Any], times: int = 1) -> None:
+    """Cancel it, and wait for that."""
+    for _ in range(times):
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+class CancelledAt:
+    """Awaits something and, when it waits for the ``turn``th time, cancels it, and so the next ``times - 1`` times.
+
+    ``early``: before anything runs that it has begun just then, else after that. ``reached`` tells whether it waited
+    so often.
+    """
+
+    def __init__(self, turn: int, awaited: Coroutine[Any, Any, Any], times: int = 1, *, early: bool = False) -> None:
+        self.reached = False
+        self._awaited = awaited
+        self._at = range(turn, turn + times)
+        self._early = early
+
+    async def run(self) -> Any:
+        """What comes of it; None when it was cancelled."""
+        task = asyncio.ensure_future(self._run())
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
+    async def _run(self) -> Any:
+        return await self
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._awaited.__await__()
+        loop, task, sent = asyncio.get_running_loop(), asyncio.current_task(), None
+        assert task is not None
+        for turn in itertools.count():
+            cancelled = turn in self._at
+            if cancelled and self._early:
+                loop.call_soon(task.cancel)
+            try:
+                waiting_for = steps.throw(sent) if isinstance(sent, BaseException) else steps.send(sent)
+            except StopIteration as end:
+                return end.value
+            self.reached |= cancelled
+            if cancelled and not self._early:
+                loop.call_soon(task.cancel)
+            try:
+                sent = yield waiting_for
+            except BaseException as error:
+                sent = error
+
+
+async def cancelling(make: Callable[[], Coroutine[Any, Any, Any]], times: int = 1) -> AsyncIterator[Any]:
+    """Cancel what ``make`` makes, wherever it waits: each time another one, one place further on.
+
+    Yields what came of each; ends after the first one that was done before it could be cancelled.
+    """
+    for turn in itertools.count():
+        for early in (True, False):
+            attempt = CancelledAt(turn, make(), times, early=early)
+            yield await attempt.run()
+        if not attempt.reached:
+            return
 
 
 # What is served

@@ -6,149 +6,27 @@ from typing import Any
 
 import pytest
 
-from handshakes.errors import Busy, Closed, DeadlineExceeded, OperationAborted
+from handshakes.errors import Busy, Closed, ConnectionLost, DeadlineExceeded, RemoteProtocolError
 from handshakes.messages import Abort
 from pynetwork.aio import AsyncClient
 from pynetwork.aio import client as client_module
-from pynetwork.client import CREDIT_ITEMS
+from pynetwork.aio import link as link_module
 from tests.pynetwork.aio.looping import (
+    LARGE,
     Blocker,
     Endless,
     a_turn,
     add,
+    cancelled,
+    controller_of,
     happened,
     linked,
     on_loop,
     operating,
     paired,
-    swallow,
     until,
 )
-from tests.serving import PATIENCE
-
-LARGE = bytes(20_000_000)
-
-
-async def cancelled(task: asyncio.Future[Any], times: int = 1) -> None:
-    """Cancel it, and wait for that."""
-    for _ in range(times):
-        task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-# Cancelling
-
-
-@on_loop
-async def test_a_call_is_cancelled_before_its_first_step() -> None:
-    async with paired(add) as (_, client):
-        await cancelled(asyncio.ensure_future(client.call("add", 1)))
-        assert await client.call("add", 1) == 2
-
-
-@on_loop
-@pytest.mark.parametrize("times", [1, 2])
-async def test_a_call_is_cancelled_while_it_waits(times: int) -> None:
-    blocker = Blocker()
-    async with paired(add, blocker.function) as (_, client):
-        calling = asyncio.ensure_future(client.call("block", 5))
-        await happened(blocker.entered)
-        await cancelled(calling, times)
-        blocker.release.set()
-        # The late answer is dropped, it is not taken for this one's.
-        assert [await client.call("add", number) for number in range(5)] == [1, 2, 3, 4, 5]
-
-
-@on_loop
-async def test_a_call_is_waited_for_only_so_long() -> None:
-    blocker = Blocker()
-    async with paired(add, blocker.function) as (_, client):
-        for _ in range(3):
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(client.call("block", 5), 0.05)
-        blocker.release.set()
-        assert await client.call("add", 1) == 2
-
-
-@on_loop
-@pytest.mark.parametrize("times", [1, 2])
-async def test_a_large_call_is_cancelled_while_it_leaves(times: int) -> None:
-    """It has begun, so it is sent to its end, and its abort behind it."""
-    async with linked() as (link, served):
-        client = AsyncClient(link)
-        sending = asyncio.ensure_future(client.send("swallow", LARGE))
-        await a_turn()
-        await cancelled(sending, times)
-        calling = asyncio.ensure_future(client.call("add", 1))
-        await a_turn()
-        opened = await asyncio.to_thread(served.next_event, PATIENCE)
-        assert (opened.verb, len(opened.parameters[1])) == ("send", len(LARGE))
-        assert isinstance(await asyncio.to_thread(served.next_event, PATIENCE), Abort)
-        served.send(served.connection.fault(499, "OperationAborted", "left", ""))
-        assert (await asyncio.to_thread(served.next_event, PATIENCE)).parameters[0] == "add"
-        served.send(served.connection.result(2))
-        assert await calling == 2
-
-
-@on_loop
-async def test_a_large_call_is_cancelled_before_it_leaves() -> None:
-    """The gateway has to end first what was left."""
-    blocker = Blocker()
-    async with paired(swallow, blocker.function) as (_, client):
-        with pytest.raises(DeadlineExceeded):
-            await client.call("block", timeout=0.05)
-        for _ in range(3):
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(client.send("swallow", LARGE), 0.05)
-        blocker.release.set()
-        assert await client.send("swallow", LARGE) == len(LARGE)
-
-
-@on_loop
-async def test_a_large_call_is_cancelled_again_and_again() -> None:
-    """Wherever it is by then, and be it at its end."""
-    async with paired(add, swallow) as (_, client):
-        for turns in range(20):
-            sending = asyncio.ensure_future(client.send("swallow", LARGE))
-            for _ in range(turns):
-                await a_turn()
-            sending.cancel()
-            await asyncio.wait([sending])
-            assert await client.call("add", turns) == turns + 1
-        assert await client.send("swallow", LARGE) == len(LARGE)
-
-
-@on_loop
-async def test_a_large_message_is_cancelled_in_the_middle() -> None:
-    async with operating() as (client, operation, served):
-        async with operation:
-            sending = asyncio.ensure_future(operation.send(1, b"", LARGE))
-            await a_turn()
-            await cancelled(sending)
-        message = await asyncio.to_thread(served.receive, PATIENCE)
-        assert len(message.body) == len(LARGE)
-        with pytest.raises(OperationAborted):
-            await asyncio.to_thread(served.receive, PATIENCE)
-        assert client.usable
-
-
-@on_loop
-@pytest.mark.parametrize("times", [1, 2])
-async def test_a_stream_is_cancelled(times: int) -> None:
-    endless = Endless()
-    async with paired(add, endless.function) as (_, client):
-
-        async def consume() -> None:
-            async for _ in client.stream("endless"):
-                pass
-
-        consuming = asyncio.ensure_future(consume())
-        await until(lambda: endless.produced > 1000)
-        await cancelled(consuming, times)
-        assert await client.call("add", 1) == 2
-        await endless.ended()
-
+from tests.serving import PATIENCE, opening
 
 # One operation at a time
 
@@ -164,130 +42,6 @@ async def test_a_second_operation_of_another_task_is_refused() -> None:
         blocker.release.set()
         assert await calling == 5
         assert await client.call("add", 1) == 2
-
-
-# Streams
-
-
-@on_loop
-async def test_what_a_fast_generator_produces_ahead_is_bounded() -> None:
-    endless = Endless()
-    async with paired(endless.function) as (_, client):
-        stream = await client.stream("endless")
-        await until(lambda: endless.produced >= CREDIT_ITEMS)
-        received = client.link.received
-        taken = 0
-        async for _ in stream:
-            taken += 1
-            if taken == 100:
-                break
-        assert client.link.received - received < 1 << 20
-        assert endless.produced <= CREDIT_ITEMS + CREDIT_ITEMS // 2
-        stream.close()
-        await endless.ended()
-
-
-@on_loop
-async def test_leaving_with_break_frees_the_client_at_once() -> None:
-    endless = Endless()
-    async with paired(add, endless.function) as (_, client):
-        for _ in range(20):
-            async for ident, _ in client.stream("endless"):
-                if ident == 10:
-                    break
-            assert await client.call("add", 1) == 2
-        await endless.ended()
-        assert endless.began == 20
-
-
-@on_loop
-@pytest.mark.parametrize("kind", ["plain", "coroutine"])
-async def test_callbacks(kind: str) -> None:
-    def three() -> Iterator[Any]:
-        yield from "abc"
-
-    heard: list[Any] = []
-    more = True
-
-    def hear(*said: Any) -> bool | None:
-        heard.append(said)
-        return None if more else False
-
-    async def hear_later(*said: Any) -> bool | None:
-        await a_turn()
-        return hear(*said)
-
-    callback = hear if kind == "plain" else hear_later
-    async with paired(three) as (_, client):
-        stream = await client.stream("three", callback=callback, eos_callback=callback)
-        assert heard == [(0, "a"), (1, "b"), (2, "c"), ()]
-        assert stream.ended
-        heard.clear()
-        more = False
-        stream = await client.stream("three", callback=callback, eos_callback=callback)
-        assert heard == [(0, "a")]
-        assert not stream.ended
-
-
-@on_loop
-async def test_a_stream_that_was_left_has_not_ended_by_itself() -> None:
-    endless = Endless()
-    heard: list[str] = []
-    async with paired(add, endless.function) as (_, client):
-
-        def leave(ident: int, _payload: Any) -> None:
-            if ident == 100:
-                stream.close()
-
-        stream = client.stream("endless", callback=leave, eos_callback=lambda: heard.append("end"))
-        await stream
-        assert not heard
-        assert not stream.ended
-        assert await client.call("add", 1) == 2
-
-
-# Closing
-
-
-@on_loop
-async def test_closing_while_another_task_waits() -> None:
-    blocker = Blocker()
-    async with paired(blocker.function) as (_, client):
-        calling = asyncio.ensure_future(client.call("block"))
-        await happened(blocker.entered)
-        await client.close()
-        with pytest.raises(Closed, match="closed in the middle of an operation"):
-            await calling
-        blocker.release.set()
-
-
-@on_loop
-@pytest.mark.parametrize("what", ["a call", "a message"])
-async def test_closing_while_another_task_sends(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    monkeypatch.setattr(client_module, "_FAREWELL", 0.05)
-    async with operating() as (client, operation, _):
-        if what == "a call":
-            operation.abort()
-        sending = asyncio.ensure_future(
-            client.send("swallow", LARGE) if what == "a call" else operation.send(1, b"", LARGE)
-        )
-        await a_turn()
-        assert not sending.done()
-        await client.close()
-        with pytest.raises(Closed):
-            await sending
-
-
-@on_loop
-async def test_closing_is_cancelled() -> None:
-    async with operating() as (client, _, _):
-        closing = asyncio.ensure_future(client.close())
-        await a_turn()
-        await cancelled(closing)
-        await client.close()
-        assert not client.usable
-        with pytest.raises(Closed, match="this client is closed"):
-            await client.ping()
 
 
 @on_loop
@@ -308,3 +62,214 @@ async def test_tasks_never_mix() -> None:
     async with paired(add) as (_, client):
         assert sum(await asyncio.gather(*(hammer(client) for _ in range(4)))) > 0
         assert await client.call("add", 1) == 2
+
+
+@on_loop
+async def test_a_second_task_that_waits_for_a_stream_is_refused() -> None:
+    blocker = Blocker()
+
+    def pausing() -> Iterator[Any]:
+        yield from "ab"
+        yield blocker.function("c")
+
+    async with paired(add, pausing) as (_, client):
+        stream = await client.stream("pausing")
+        assert [await anext(stream), await anext(stream)] == [(0, "a"), (1, "b")]
+        first = asyncio.ensure_future(anext(stream))
+        await happened(blocker.entered)
+        with pytest.raises(Busy, match="another task waits for what this operation brings next"):
+            await anext(stream)
+        blocker.release.set()
+        assert await first == (2, "c")
+        assert [item async for item in stream] == []
+        assert stream.ended
+
+
+@on_loop
+async def test_a_client_that_is_closed_is_not_busy() -> None:
+    endless = Endless()
+    async with paired(endless.function) as (_, client):
+        stream = await client.stream("endless")
+        await client.close()
+        with pytest.raises(Closed, match="this client is closed"):
+            await client.ping()
+        with pytest.raises(Closed):
+            async for _ in stream:
+                pass
+
+
+# What a gateway does not do
+
+
+@on_loop
+async def test_a_gateway_that_stops_in_the_middle_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "STALL_TIMEOUT", 0.1)
+    async with operating() as (client, operation, served):
+        answer = b"".join(served.link.connection.result("an answer"))
+        served.link.stream.send([answer[:-1]])
+        with pytest.raises(ConnectionLost, match="stopped in the middle of a message for"):
+            await operation.result()
+        assert operation.ended
+        assert not client.usable
+        with pytest.raises(ConnectionLost, match=r"was lost before: .* stopped in the middle"):
+            await client.ping()
+
+
+@on_loop
+async def test_a_gateway_that_reads_nothing_for_a_while() -> None:
+    async with linked() as (link, served):
+        client = AsyncClient(link, timeout=0.05)
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                await client.send("swallow", LARGE)
+        assert client.usable
+        reading = asyncio.ensure_future(asyncio.to_thread(served.next_event, PATIENCE))
+        assert (await reading).verb == "send"
+        assert isinstance(await asyncio.to_thread(served.next_event, PATIENCE), Abort)
+        served.send(served.connection.fault(499, "OperationAborted", "left", ""))
+        calling = asyncio.ensure_future(client.call("add", 1, timeout=PATIENCE))
+        assert (await asyncio.to_thread(served.next_event, PATIENCE)).verb == "call"
+        served.send(served.connection.result(2))
+        assert await calling == 2
+
+
+@on_loop
+@pytest.mark.parametrize("instead", ["goodbye", "nonsense", "end"])
+async def test_a_gateway_that_ends_the_pair_in_place_of_what_was_left(instead: str) -> None:
+    """While much is about to be sent, which waits for the end of what was left."""
+    async with operating() as (client, operation, served):
+        operation.abort()
+        sending: asyncio.Future[Any] = asyncio.ensure_future(client.stream("swallow", LARGE).frame())
+        await a_turn()
+        assert client.link.waited_for
+        if instead == "end":
+            served.link.stream.close()
+        else:
+            served.link.stream.send(served.link.connection.goodbye() if instead == "goodbye" else [opening("verb")])
+        with pytest.raises(RemoteProtocolError if instead == "nonsense" else ConnectionLost):
+            await sending
+        assert not client.usable
+        with pytest.raises(ConnectionLost, match="was lost before"):
+            await client.ping()
+
+
+@on_loop
+async def test_words_that_do_not_fit() -> None:
+    async with operating() as (client, operation, served):
+        await operation.say(client.connection.credit(5, 500))
+        served.link.next_event(PATIENCE)
+        served.link.send(served.link.connection.items(0, b"", [1], [b"x"]))
+        with pytest.raises(RemoteProtocolError, match="Items is no part of this operation"):
+            await operation.receive(PATIENCE)
+    async with operating() as (_, operation, served):
+        served.send(1)
+        with pytest.raises(RemoteProtocolError, match="a message arrived in place of a result"):
+            await operation.result(PATIENCE)
+    async with linked() as (link, served_link):
+        stream = await AsyncClient(link).stream("verb")
+        for _ in range(2):
+            served_link.next_event(PATIENCE)
+        served_link.send(served_link.connection.message(1, b"", []))
+        with pytest.raises(RemoteProtocolError, match="a stream brought something that is no item"):
+            await anext(stream)
+
+
+@on_loop
+async def test_a_gateway_that_says_goodbye_or_nonsense_in_the_middle() -> None:
+    async with operating() as (client, operation, served):
+        served.link.close()
+        with pytest.raises(ConnectionLost, match="ended the pair in the middle of an operation"):
+            await operation.receive(PATIENCE)
+        assert operation.ended
+        assert not client.usable
+    async with operating() as (client, operation, served):
+        served.link.stream.send([opening("verb")])
+        with pytest.raises(RemoteProtocolError):
+            await operation.receive(PATIENCE)
+        assert not client.usable
+
+
+@on_loop
+async def test_messages_end_with_the_result() -> None:
+    async with operating() as (client, operation, served):
+        await operation.send(1, b"head", b"body")
+        assert bytes(served.receive(PATIENCE).body) == b"body"
+        served.send(1, b"", b"message")
+        served.link.send(served.link.connection.result({"the": "end"}))
+        assert bytes((await operation.receive(PATIENCE)).body) == b"message"
+        for _ in range(2):
+            assert await operation.receive(PATIENCE) is None
+        assert await operation.result() == {"the": "end"}
+        assert (operation.send_limit, operation.peer) == (client.connection.send_limit, client.peer)
+
+
+@on_loop
+async def test_leaving_an_operation_whose_connection_is_gone() -> None:
+    async with operating() as (client, operation, served):
+        served.link.stream.close()
+        waiting = asyncio.ensure_future(operation.receive())
+        with pytest.raises(ConnectionLost):
+            await waiting
+        operation.abort()
+        with pytest.raises(ConnectionLost):
+            await client.ping()
+
+
+# Closing
+
+
+@on_loop
+async def test_closing_while_another_task_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the gateway then, which is busy."""
+    monkeypatch.setattr(client_module, "_FAREWELL", 1000)
+    blocker = Blocker()
+    async with paired(blocker.function) as (_, client):
+        calling = asyncio.ensure_future(client.call("block"))
+        await happened(blocker.entered)
+        await client.close()
+        with pytest.raises(Closed, match="closed in the middle of an operation"):
+            await calling
+        blocker.release.set()
+
+
+@on_loop
+@pytest.mark.parametrize("what", ["a call", "a call after what was left", "a message"])
+async def test_closing_while_another_task_sends(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(client_module, "_FAREWELL", 0.05)
+    async with operating() as (client, operation, served):
+        if what != "a message":
+            operation.abort()
+        if what == "a call":
+            served.link.send(served.link.connection.result(None))
+            await until(lambda: not client.connection.leaving)
+        sending = asyncio.ensure_future(
+            operation.send(1, b"", LARGE) if what == "a message" else client.send("swallow", LARGE)
+        )
+        await a_turn()
+        assert not sending.done()
+        await client.close()
+        with pytest.raises(Closed):
+            await sending
+        assert operation.ended or what == "a message"
+
+
+@on_loop
+async def test_two_tasks_close_at_once() -> None:
+    endless = Endless()
+    async with paired(endless.function, max_poolsize=1) as (gateway, client):
+        await client.stream("endless")
+        await asyncio.gather(client.close(), client.close())
+        async with controller_of(gateway).get_client():
+            await endless.ended()
+
+
+@on_loop
+async def test_closing_is_cancelled() -> None:
+    async with operating() as (client, _, _):
+        closing = asyncio.ensure_future(client.close())
+        await a_turn()
+        await cancelled(closing)
+        await client.close()
+        assert not client.usable
+        with pytest.raises(Closed, match="this client is closed"):
+            await client.ping()

@@ -6,15 +6,16 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from handshakes.errors import ConfigurationError, ConnectionLost, DeadlineExceeded, PoolFull
 from pynetwork.aio import AsyncController
-from tests.pynetwork.aio.looping import Endless, add, controller_of, on_loop
-from tests.serving import PATIENCE, serving
+from pynetwork.gateway import Gateway
+from tests.pynetwork.aio.looping import Endless, add, cancelling, controller_of, on_loop, until
+from tests.serving import KEY, PATIENCE, serving
 from tests.waiting import wait_until
 
 
@@ -113,6 +114,38 @@ async def test_dialling_is_cancelled_in_the_handshake(silent: socket.socket) -> 
 
 
 @on_loop
+@pytest.mark.parametrize("times", [1, 2])
+async def test_dialling_is_cancelled_wherever_it_waits(times: int) -> None:
+    with serving(add, max_poolsize=1, key=KEY) as gateway:
+        controller = controller_of(gateway, key=KEY)
+
+        async def use() -> Any:
+            async with controller.get_client() as client:
+                return await client.call("add", 1)
+
+        results = [result async for result in cancelling_and_waiting(gateway, use, times)]
+        assert len(results) > 3
+        assert results[-1] == 2
+
+
+async def cancelling_and_waiting(
+    gateway: Gateway, use: Callable[[], Coroutine[Any, Any, Any]], times: int
+) -> AsyncIterator[Any]:
+    """Each time until the gateway serves nobody any more."""
+    async for result in cancelling(use, times):
+        await until(lambda: not gateway._pool.handlers())
+        yield result
+
+
+@on_loop
+async def test_a_host_by_its_name() -> None:
+    with serving(add) as gateway:
+        async with AsyncController("localhost", gateway.port).get_client() as client:
+            assert client.peer == f"localhost:{gateway.port}"
+            assert await client.call("add", 1) == 2
+
+
+@on_loop
 async def test_options_are_checked_at_once() -> None:
     with pytest.raises(ConfigurationError):
         AsyncController(port=70_000)
@@ -144,7 +177,10 @@ async def main(controller):
     asyncio.get_running_loop().slow_callback_duration = 60
     {body}
 
-asyncio.run(main(AsyncController(port=int(sys.argv[1]))))
+try:
+    asyncio.run(main(AsyncController(port=int(sys.argv[1]))))
+except KeyboardInterrupt:
+    pass
 assert threading.active_count() == 1
 """
 ENDS = {
@@ -178,6 +214,22 @@ await stream.__anext__()
 raise SystemExit
 """,
 }
+INTERRUPTED = """
+import os, signal
+
+reached = []
+
+async def consume(stream):
+    async for ident, _ in stream:
+        if ident == 1000:
+            reached.append(stream)
+            if len(reached) == 2:
+                asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+
+async with controller.get_client() as client, controller.get_swarm(2) as swarm:
+    await asyncio.gather(consume(client.stream("endless")), consume(swarm.stream("endless", ordered=True)))
+"""
 USES = """
 def alone():
     assert threading.enumerate() == [threading.main_thread()]
@@ -219,6 +271,16 @@ def test_a_loop_that_ends_closes_what_is_open(end: str) -> None:
         run(gateway.port, ENDS[end])
         wait_until(lambda: not endless.open, PATIENCE)
         wait_until(lambda: not gateway._pool.handlers(), PATIENCE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a process can't be sent Ctrl-C alone")
+def test_ctrl_c_closes_what_is_open() -> None:
+    endless = Endless()
+    with serving(endless.function, max_poolsize=3) as gateway:
+        run(gateway.port, INTERRUPTED)
+        wait_until(lambda: not gateway._pool.handlers(), PATIENCE)
+        assert endless.began > 2
+        assert not endless.open
 
 
 def test_no_thread_is_started() -> None:

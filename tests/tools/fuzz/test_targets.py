@@ -1,0 +1,101 @@
+"""Every target bears everything that is known to it, and some thousands of inputs that are made of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from handshakes.errors import RemoteProtocolError
+from tools.fuzz import corpus, targets
+from tools.fuzz.runner import run_mutated
+from tools.fuzz.targets import CODECS, PLACES, TARGETS, joined_value
+
+RUNS = 3000
+
+
+def bear_the_corpus(name: str) -> None:
+    for data in corpus.read(name):
+        TARGETS[name](data)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_in_the_corpus(name: str) -> None:
+    assert len(corpus.read(name)) >= 5
+    bear_the_corpus(name)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_made_of_the_corpus(name: str) -> None:
+    found = [finding for _, finding in run_mutated(TARGETS[name], corpus.read(name), RUNS, 60.0, seed=1) if finding]
+    assert not found, found[0].trace
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 3, bytes(5000)])
+def test_little_and_nothing(name: str, data: bytes) -> None:
+    TARGETS[name](data)
+
+
+def breaking(name: str) -> Callable[..., None]:
+    def broken(*_arguments: object, **_options: object) -> None:
+        raise ZeroDivisionError(name)
+
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("parser", "FrameParser"),
+        ("values", "decode"),
+        ("items", "read_items"),
+        ("connection", "Connection"),
+        ("manifest", "decode_page"),
+        ("paths", "check_path"),
+        ("chunks", "ChunkPlan"),
+    ],
+)
+def test_each_tries_what_it_is_named_after(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, part, breaking(name))
+    with pytest.raises(ZeroDivisionError):
+        bear_the_corpus(name)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_corpus_has_something_for_every_codec(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CODECS, codec, breaking(codec))  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        bear_the_corpus("transfer")
+
+
+def test_the_corpus_has_something_for_every_place_of_a_connection() -> None:
+    assert {data[0] % len(PLACES) for data in corpus.read("connection")} == set(range(len(PLACES)))
+
+
+# What the targets promise to notice
+
+
+def test_a_parser_that_depends_on_the_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(targets.FrameParser):
+        def advance(self, count: int) -> None:
+            super().advance(count)
+            if count < 5:
+                raise RemoteProtocolError("too few")
+
+    monkeypatch.setattr(targets, "FrameParser", Forgetful)
+    with pytest.raises(AssertionError, match="in pieces of 2 bytes"):
+        TARGETS["parser"](b"\x01" + bytes([5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+
+
+def test_a_value_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = iter(range(10))
+    monkeypatch.setattr(targets, "decode", lambda *_arguments, **_options: next(count))
+    with pytest.raises(AssertionError, match="was written again as"):
+        TARGETS["values"](joined_value(1, b"", b"0"))
+
+
+def test_a_path_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "check_path", lambda path: path.split("/"))
+    with pytest.raises(AssertionError, match="was let through"):
+        TARGETS["paths"](b"a/../b")

@@ -29,7 +29,7 @@ _COMPARED = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables; 1 when a contestant failed, or with ``--check`` when a floor was missed. A peer
+    """Measure, print the tables; 1 when a contestant failed, or with ``--check`` when a target was missed. A peer
     that is not installed is no failure.
     """
     chosen = _parser().parse_args(arguments)
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, help="of the order of turns")
     parser.add_argument("--json", metavar="FILE", help="write everything, with each round, to this file")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a floor is missed")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
     return parser
 
 

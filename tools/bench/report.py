@@ -13,7 +13,7 @@ from tools.bench.runner import Outcome
 
 __all__ = ["Comparison", "compare", "comparisons", "hints", "missed", "rows", "table", "to_json"]
 
-_HEADINGS = ("workload", "contestant", "median", "least", "most", "unit", "ratio", "by round", "floor", "met")
+_HEADINGS = ("workload", "contestant", "median", "least", "most", "unit", "ratio", "by round", "target", "met")
 
 
 def rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
@@ -43,7 +43,7 @@ def _row(outcome: Outcome, metric: Metric, contestant: Contestant, limit: dict[i
     row["spread"] = Spread.of(list(rounds.values()))
     row["ratio"] = None if contestant.role is Role.LIMIT else Ratio.of(rounds, limit)
     if metric.bound is not None and contestant.role is Role.OURS and row["ratio"] is not None:
-        row["floor"] = str(metric.bound)
+        row["target"] = str(metric.bound)
         row["met"] = metric.bound.met_by(row["ratio"].of_medians)
     return row
 
@@ -53,7 +53,7 @@ def _title(outcome: Outcome, metric: Metric) -> str:
 
 
 def missed(outcomes: Sequence[Outcome]) -> list[str]:
-    """The workloads of which a floor was not met, or whose contestants failed."""
+    """The workloads of which a target was not met, or whose contestants failed."""
     found = (row for outcome in outcomes for row in rows(outcome))
     return [f"{row['title']}: {row['contestant']}" for row in found if row.get("met") is False or row["failure"]]
 
@@ -151,7 +151,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["unit"],
         _short(ratio.of_medians) if ratio else "",
         _by_round(ratio) if ratio else "",
-        row.get("floor", ""),
+        row.get("target", ""),
         verdict,
     )
 

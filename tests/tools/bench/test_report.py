@@ -74,7 +74,7 @@ def test_table():
     assert report.hints([outcome(), outcome()]) == "- tortoise: not installed: `pip install tortoise`"
 
 
-def test_a_missed_floor_is_shown_and_named():
+def test_a_missed_target_is_shown_and_named():
     slow = outcome(hare=(40.0, 45.0, 41.0))
     assert cells(report.table([slow]).splitlines()[3])[-2:] == [">= 0.5", "NO"]
     assert report.missed([slow]) == ["hundred metres: hare", "hundred metres: snail"]

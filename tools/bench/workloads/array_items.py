@@ -32,7 +32,7 @@ class ArrayItems(StreamWorkload):
 
     name = "array-items"
     title = "stream of 8 KiB float64 arrays, a CPU each"
-    metrics = (Metric("rate", "", "MB/s", Bound(0.6), digits=0),)
+    metrics = (Metric("rate", "", "MB/s", Bound(0.8), digits=0),)
     contestants = (
         Contestant("raw socket, sendmsg, recv_into", Role.LIMIT, "tools.bench.raw.array_items:RawArrays"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.stream:OurStream"),

@@ -62,7 +62,7 @@ class Call(Workload[CallSides | AsyncCallSides]):
 
     name = "call"
     title = "call, all on one CPU"
-    metrics: tuple[Metric, ...] = (Metric("p50", "", "µs", Bound(2.2, at_most=True), costs=True),)
+    metrics: tuple[Metric, ...] = (Metric("p50", "", "µs", Bound(1.6, at_most=True), costs=True),)
     contestants = (
         Contestant("raw socket, orjson", Role.LIMIT, "tools.bench.raw.call:RawCall"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.call:OurCall"),

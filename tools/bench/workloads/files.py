@@ -199,7 +199,7 @@ def large_file(connections: int) -> FileWorkload:
         FileSet(1, 1 << 30),
         _QUICK["file"],
         connections,
-        metric=Metric("rate", "", "MB/s", Bound(0.7), digits=0),
+        metric=Metric("rate", "", "MB/s", Bound(1.0), digits=0),
         copy=False,
         resident=True,
     )

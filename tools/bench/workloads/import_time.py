@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from tools.bench.contract import Contestant, Metric, Role, Task, Workload
+from tools.bench.contract import Bound, Contestant, Metric, Role, Task, Workload
 from tools.bench.figures import quantile
 from tools.bench.workloads.memory import Script
 
@@ -19,7 +19,7 @@ class ImportTime(Workload[Script]):
 
     name = "import"
     title = "import"
-    metrics = (Metric("time", "", "ms", costs=True),)
+    metrics = (Metric("time", "", "ms", Bound(1.5, at_most=True), costs=True),)
     contestants = (
         Contestant("import numpy", Role.LIMIT, "tools.bench.raw.scripts:ImportNumpy"),
         Contestant("import pynetwork", Role.OURS, "tools.bench.ours.scripts:ImportPynetwork"),

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from itertools import count, islice
 from typing import Any
 
-from tools.bench.contract import Contestant, Metric, Role, Task, Workload
+from tools.bench.contract import Bound, Contestant, Metric, Role, Task, Workload
 from tools.bench.figures import quantile
 from tools.bench.peers import LATENCIES
 from tools.bench.workloads.streams import AsyncStreamSides, StreamSides
@@ -47,8 +47,8 @@ class Latency(Workload[StreamSides]):
     name = "latency"
     title = "latency of a 100 Hz stream"
     metrics = (
-        Metric("p50", "p50", "µs", digits=0, costs=True),
-        Metric("p99", "p99", "µs", digits=0, costs=True),
+        Metric("p50", "p50", "µs", Bound(1.3, at_most=True), digits=0, costs=True),
+        Metric("p99", "p99", "µs", Bound(1.3, at_most=True), digits=0, costs=True),
     )
     contestants = (
         Contestant("raw socket, one send an item", Role.LIMIT, "tools.bench.raw.small_items:RawSingles"),

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import psutil
 
-from tools.bench.contract import Contestant, Metric, Role, Task, Workload
+from tools.bench.contract import Bound, Contestant, Metric, Role, Task, Workload
 from tools.bench.workloads.files import FileSet, FileSides, arrange, check, make
 
 __all__ = ["AtRest", "BusyLane", "IdlePair", "IdleSides", "Script"]
@@ -42,7 +42,7 @@ class AtRest(Workload[Script]):
 
     name = "memory-rest"
     title = "memory of a gateway at rest"
-    metrics = (Metric("rest", "", "MiB", costs=True),)
+    metrics = (Metric("rest", "", "MiB", Bound(1.3, at_most=True), costs=True),)
     contestants = (
         Contestant("interpreter, core dependencies", Role.LIMIT, "tools.bench.raw.scripts:BareMemory"),
         Contestant("pynetwork", Role.OURS, "tools.bench.ours.scripts:GatewayMemory"),

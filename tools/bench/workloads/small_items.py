@@ -31,7 +31,7 @@ class SmallItems(StreamWorkload):
 
     name = "small-items"
     title = "stream of 64-byte items, a CPU each"
-    metrics = (Metric("rate", "", "items/s", Bound(0.35), digits=0),)
+    metrics = (Metric("rate", "", "items/s", Bound(0.6), digits=0),)
     contestants = (
         Contestant("raw socket, one struct", Role.ORIENTATION, "tools.bench.raw.small_items:RawStruct"),
         Contestant("raw socket, slices", Role.LIMIT, "tools.bench.raw.small_items:RawSlices"),

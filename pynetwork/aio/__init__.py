@@ -1,6 +1,7 @@
 """The caller's side for event loops: the same operations as coroutines and async iterators.
 
-No thread stands behind them for the network; both drivers join the same `handshakes.Connection`.
+No thread stands behind them for the network, except while the name of a host is looked up; both drivers join the same
+`handshakes.Connection`.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """A client and a gateway against each other: steps in any order, allowed or not, over wires that cut bytes anywhere.
 
-Beside the two runs a model of what each of them may say and must hear, written down once more in the plainest way.
+Beside the two runs a model of what each of them may say and must hear (`tests.handshakes.model`).
 """
 
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -26,51 +24,21 @@ from handshakes.errors import (
     ValueNotSupported,
 )
 from handshakes.messages import (
-    Abort,
     Bytes,
-    Credit,
     Event,
-    Fault,
     Goodbye,
     Hello,
-    Items,
     Kind,
     Message,
-    Open,
     Registry,
-    Result,
     Rights,
     Welcome,
 )
 from handshakes.values import Form
-from tests.handshakes.pair import KEY, OTHER_KEY, frame, joined, state
+from tests.handshakes.model import ALLOWED, NEVER, NONSENSE, OVER, Said, Side, plain
+from tests.handshakes.pair import KEY, OTHER_KEY, joined, state
 
 CLIENT, GATEWAY = Role.CLIENT, Role.GATEWAY
-AT_WORK = {Phase.IDLE, Phase.RUNNING}
-OVER = {Phase.CLOSED, Phase.BROKEN}
-
-ALLOWED: dict[str, dict[Role, set[Phase]]] = {
-    "start": {CLIENT: {Phase.START}},
-    "open": {CLIENT: {Phase.IDLE}},
-    "withdraw": {CLIENT: {Phase.RUNNING}},
-    "credit": {CLIENT: {Phase.RUNNING}},
-    "abort": {CLIENT: {Phase.RUNNING}},
-    "message": {CLIENT: {Phase.RUNNING}, GATEWAY: {Phase.RUNNING}},
-    "goodbye": {CLIENT: AT_WORK, GATEWAY: AT_WORK},
-    "welcome": {GATEWAY: {Phase.VERDICT}},
-    "refuse": {GATEWAY: {Phase.HELLO, Phase.PROOF, Phase.VERDICT}},
-    "items": {GATEWAY: {Phase.RUNNING}},
-    "result": {GATEWAY: {Phase.RUNNING}},
-    "fault": {GATEWAY: {Phase.RUNNING}},
-}
-"""Who may say what, and when."""
-
-NEVER = {
-    CLIENT: [frame(kind) for kind in (Kind.PROOF, Kind.OPEN, Kind.CREDIT, Kind.ABORT)],
-    GATEWAY: [frame(kind) for kind in (Kind.WELCOME, Kind.REFUSAL, Kind.ITEMS, Kind.RESULT, Kind.FAULT)],
-}
-"""What that side may never hear."""
-NONSENSE = [frame(0), frame(13), frame(255), struct.pack("<BBHII", 7, 0, 1, 0, 1 << 31), b"GET / HTTP/1.1"]
 
 
 class OfClient:
@@ -86,74 +54,6 @@ def registry(known: type) -> Registry:
     made.register(known)
     return made
 
-
-@dataclass
-class Said:
-    """A frame on its way: what it is, the operation that it belongs to, its length, and what can be seen of it."""
-
-    kind: Kind | None
-    operation: int
-    size: int
-    seen: Any = None
-
-
-@dataclass
-class Side:
-    """The model of one side. ``coming`` is on its way here, of which ``arrived`` bytes have come; ``owes`` is what the
-    connection has to say by itself.
-    """
-
-    phase: Phase
-    operation: int = 0
-    items: int = 0
-    size: int = 0
-    aborting: bool = False
-    left: set[int] = field(default_factory=set)
-    owes: deque[Kind] = field(default_factory=deque)
-    coming: deque[Said] = field(default_factory=deque)
-    wire: bytearray = field(default_factory=bytearray)
-    arrived: int = 0
-
-    def next_whole(self) -> Said | None:
-        """The next frame that has arrived as a whole."""
-        if self.aborting or not self.coming or self.arrived < self.coming[0].size:
-            return None
-        said = self.coming.popleft()
-        self.arrived -= said.size
-        return said
-
-    def end_operation(self) -> None:
-        self.phase, self.items, self.size, self.aborting = Phase.IDLE, 0, 0, False
-
-
-def plain(event: Event) -> Any:
-    """What can be seen of an event, as plain values."""
-    if type(event) is Open:
-        return (event.verb, event.parameters) if event.problem is None else "unknown class"
-    if type(event) is Message:
-        return event.code, bytes(event.head), bytes(event.body)
-    if type(event) is Items:
-        return list(event.idents), [bytes(payload) for payload in event.payloads]
-    if type(event) is Credit:
-        return event.items, event.size
-    if type(event) is Result:
-        return bytes(event.value) if isinstance(event.value, memoryview) else event.value
-    if type(event) is Fault:
-        return event.status, event.type_name, event.message, event.traceback
-    return None
-
-
-KINDS: dict[Kind, type[Any]] = {
-    Kind.WELCOME: Welcome,
-    Kind.GOODBYE: Goodbye,
-    Kind.OPEN: Open,
-    Kind.MESSAGE: Message,
-    Kind.ITEMS: Items,
-    Kind.CREDIT: Credit,
-    Kind.ABORT: Abort,
-    Kind.RESULT: Result,
-    Kind.FAULT: Fault,
-}
 
 BODIES = st.one_of(st.binary(max_size=40), st.sampled_from([bytes(4095), bytes(4096), b"x" * 70_000]))
 VALUES = st.one_of(st.none(), st.integers(-9, 9), st.binary(max_size=9), st.text(max_size=5))
@@ -464,7 +364,7 @@ class Pair(RuleBasedStateMachine):
         if said.kind is Kind.GOODBYE:
             side.phase = Phase.CLOSED
             return Goodbye, None
-        return self._read_at_gateway(side, said) if who is GATEWAY else self._read_at_client(side, said)
+        return side.read_at_gateway(said) if who is GATEWAY else side.read_at_client(said)
 
     def _read_handshake(self, who: Role, kind: Kind) -> Any:
         side = self.sides[who]
@@ -483,35 +383,6 @@ class Pair(RuleBasedStateMachine):
         side.phase = Phase.PROOF if self.keyed else Phase.VERDICT
         side.owes.append(Kind.HELLO)
         return None if self.keyed else (Hello, None)
-
-    @staticmethod
-    def _read_at_gateway(side: Side, said: Said) -> Any:
-        if said.kind is Kind.OPEN:
-            side.phase, side.operation = Phase.RUNNING, said.operation
-            return Open, said.seen
-        if side.phase is not Phase.RUNNING:
-            # It crossed the end of its operation on the way.
-            assert said.operation == side.operation
-            return None
-        if said.kind is Kind.CREDIT:
-            side.items, side.size = side.items + said.seen[0], side.size + said.seen[1]
-        side.aborting = said.kind is Kind.ABORT
-        assert said.kind is not None
-        return KINDS[said.kind], said.seen
-
-    @staticmethod
-    def _read_at_client(side: Side, said: Said) -> Any:
-        assert said.kind is not None
-        if said.operation in side.left:
-            if said.kind in (Kind.RESULT, Kind.FAULT):
-                side.left.discard(said.operation)
-            return None
-        if said.kind is Kind.ITEMS:
-            side.items -= len(said.seen[0])
-            side.size -= sum(map(len, said.seen[1]))
-        if said.kind in (Kind.RESULT, Kind.FAULT):
-            side.phase = Phase.IDLE
-        return said.seen if said.seen is ValueNotSupported else (KINDS[said.kind], said.seen)
 
     # What holds at any time
 

@@ -32,7 +32,7 @@ from tests.serving import PATIENCE, Background
 from tests.waiting import wait_until
 from tools.facade import ControllerFacade, LoopThread
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 CYCLES = 200 if os.environ.get("PYNETWORK_LONG") else 20
 WARM_UP = 8

@@ -59,14 +59,11 @@ def run(options: Options) -> Report:
     try:
         with ExitStack() as stack:
             soak = _Soak(options, report, folder, stack)
-            try:
-                soak.go_on()
-                soak.end()
-            except KeyboardInterrupt:
-                report.interrupted = True
-            finally:
-                report.seconds = soak.elapsed()
-                report.lives = [life for member in soak.members for life in member.lives]
+            stack.callback(soak.note)
+            soak.go_on()
+            soak.end()
+    except KeyboardInterrupt:
+        report.interrupted = True
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return report
@@ -95,8 +92,8 @@ class _Soak:
             Member(name, name.split()[0], self._controls(scene, name, proxy), logs, self._hear)
             for name, proxy in zip(CONTROLLERS, self._proxies, strict=True)
         ]
-        self.members = [self._gateway, *self._controllers]
-        for member in self.members:
+        self._members = [self._gateway, *self._controllers]
+        for member in self._members:
             stack.callback(member.kill)
 
     def _scene(self, folder: Path) -> dict[str, Any]:
@@ -108,15 +105,19 @@ class _Soak:
         own = {"name": name, "port": proxy.port, "lanes": self._options.lanes, "seed": self._options.seed}
         return {**scene, **own}
 
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
+    def _elapsed(self) -> float:
         return time.monotonic() - self._began
+
+    def note(self) -> None:
+        """Tell how long it took, and who took part."""
+        self._report.seconds = self._elapsed()
+        self._report.lives = [life for member in self._members for life in member.lives]
 
     def go_on(self) -> None:
         """From the beginning to the end of the time."""
         self._start_all()
         waiting = list(reversed(self._troubles))
-        while (now := self.elapsed()) < self._options.seconds or waiting:
+        while (now := self._elapsed()) < self._options.seconds or waiting:
             while waiting and waiting[-1].at <= now:
                 self._cause(waiting.pop())
             self._tick()
@@ -134,11 +135,11 @@ class _Soak:
     def _tick(self) -> None:
         self._take_in()
         self._see_faults()
-        if (now := self.elapsed()) - self._looked >= self._interval:
+        if (now := self._elapsed()) - self._looked >= self._interval:
             self._looked = now
-            for member in self.members:
+            for member in self._members:
                 member.look(now)
-        for member in self.members:
+        for member in self._members:
             self._check(member)
         done = sum(count.right for count in self._report.counts.values())
         self._options.say(f"{now:6.0f} s  {done:,} right  {sum(self._report.lost.values()):,} lost")
@@ -176,7 +177,7 @@ class _Soak:
             self._find(f"{member.name}: {failure.operation}: {failure.kind}: {failure.text}")
 
     def _find(self, what: str) -> None:
-        finding = f"after {self.elapsed():.0f} s: {what}"
+        finding = f"after {self._elapsed():.0f} s: {what}"
         self._report.findings.append(finding)
         self._options.find(finding)
 

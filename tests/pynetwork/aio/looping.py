@@ -233,11 +233,11 @@ async def swarming(
 
 
 @contextlib.asynccontextmanager
-async def joined(link_of: Callable[[str], AsyncLink] = AsyncLink) -> AsyncIterator[tuple[AsyncLink, socket.socket]]:
+async def joined() -> AsyncIterator[tuple[AsyncLink, socket.socket]]:
     """A link, and the socket at its other end; nothing was said yet."""
     near, far = socket.socketpair()
     far.settimeout(PATIENCE)
-    _, link = await asyncio.get_running_loop().create_connection(lambda: link_of("the gateway"), sock=near)
+    _, link = await asyncio.get_running_loop().create_connection(lambda: AsyncLink("the gateway"), sock=near)
     try:
         yield link, far
     finally:

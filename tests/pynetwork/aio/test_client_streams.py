@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pynetwork.aio import client as client_module
 from pynetwork.client import CREDIT_ITEMS
 from tests.pynetwork.aio.looping import (
     Blocker,
@@ -39,6 +40,24 @@ async def test_what_a_fast_generator_produces_ahead_is_bounded() -> None:
         assert endless.produced <= CREDIT_ITEMS + CREDIT_ITEMS // 2
         stream.close()
         await endless.ended()
+
+
+@on_loop
+async def test_what_was_consumed_is_granted_again_once_it_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "CREDIT_ITEMS", 1000)
+    async with paired(shared) as (_, client):
+        credit = client.connection.credit
+        grants: list[int] = []
+
+        def note(items: int, size: int) -> Any:
+            grants.append(items)
+            return credit(items, size)
+
+        monkeypatch.setattr(client.connection, "credit", note)
+        assert [ident async for ident, _ in client.stream("shared", 10_000)] == list(range(10_000))
+        assert grants[0] == 1000
+        assert all(items >= 500 for items in grants)
+        assert sum(grants) > 9000
 
 
 @on_loop

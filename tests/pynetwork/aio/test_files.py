@@ -303,7 +303,7 @@ async def test_a_gateway_that_answers_what_nobody_asked(tmp_path: Path, monkeypa
 
 @on_loop
 async def test_a_gateway_whose_answer_is_long_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SILENCE_TIMEOUT", 0.2)
+    monkeypatch.setattr(files, "SILENCE_TIMEOUT", 0.5)
     async with operating() as (_, operation, served):
         pieces = iter(b"".join(map(bytes, served.link.connection.message(1, b"head", [b"body"]))))
 
@@ -316,7 +316,7 @@ async def test_a_gateway_whose_answer_is_long_under_way(monkeypatch: pytest.Monk
         message = await files._next_answer(operation)
         assert message is not None
         assert bytes(message.body) == b"body"
-        with pytest.raises(ConnectionLost, match=r"owes an answer and has said nothing for 0\.2 s"):
+        with pytest.raises(ConnectionLost, match=r"owes an answer and has said nothing for 0\.5 s"):
             await files._next_answer(operation)
 
 

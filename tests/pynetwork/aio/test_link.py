@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -48,13 +49,17 @@ async def test_a_message_in_pieces() -> None:
 async def test_nothing_is_read_while_nobody_waits() -> None:
     async with linked() as (link, served):
         await opened(link, served)
-        before = link.received
-        sending = Background(served.send, served.connection.message(1, b"", [LARGE]))
-        ping = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.1, ping.set_result, None)
-        await ping
-        assert not sending.done
+        before, sock = link.received, served.stream._sock
+        data = memoryview(b"".join(map(bytes, served.connection.message(1, b"", [LARGE]))))
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = data[sock.send(data) :]
+        for _ in range(10):
+            await a_turn()
         assert link.received == before
+        sock.settimeout(PATIENCE)
+        sending = Background(sock.sendall, data)
         event = await link.next_event(PATIENCE)
         assert len(event.body) == len(LARGE)
         sending.result()

@@ -11,6 +11,7 @@ import pytest
 
 from handshakes.errors import Closed
 from pynetwork.aio import AsyncClient
+from pynetwork.aio import client as client_module
 from pynetwork.aio.swarm import _AHEAD
 from pynetwork.client import CREDIT_SIZE
 from pynetwork.lanes import LanesReport
@@ -150,12 +151,12 @@ async def test_cancelled_wherever_it_waits(times: int) -> None:
             async with swarm.stream("endless", ordered=True) as stream:
                 async for item in stream:
                     found.append(item)
-                    if len(found) == 3000:
+                    if len(found) == 500:
                         return found
             return []
 
         async def results() -> list[Any]:
-            return [result async for result in swarm.map("add", numbers(10), 5)]
+            return [result async for result in swarm.map("add", numbers(6), 5)]
 
         async def items() -> list[Any]:
             return sorted([item async for item in swarm.stream("shared", 100)])
@@ -288,7 +289,8 @@ async def test_cancelled_wherever_it_waits_from_dialling_to_closing(times: int, 
 
 
 @on_loop
-async def test_closing_while_another_task_waits() -> None:
+async def test_closing_while_another_task_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_FAREWELL", 0.05)
     blocker = Blocker()
     async with swarming(2, blocker.function) as (_, swarm):
         waiting = asyncio.ensure_future(anext(swarm.map("block", range(5))))

@@ -99,3 +99,22 @@ def test_a_path_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "check_path", lambda path: path.split("/"))
     with pytest.raises(AssertionError, match="was let through"):
         TARGETS["paths"](b"a/../b")
+
+
+# What runs have found
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("paths", b"((:b"),
+        ("paths", b"12:30.log"),
+        # An array of text whose characters are none, which numpy can't show.
+        (
+            "values",
+            b'\x02+\x00[[["name","<U2"],["number","<i8"]],[1],"C"]a\x00\x00\x11\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00',
+        ),
+    ],
+)
+def test_what_was_taken_for_a_finding(name: str, data: bytes) -> None:
+    TARGETS[name](data)

@@ -145,6 +145,8 @@ class Client:
         further: Callable[[], list[Bytes]] | None = None,
     ) -> None:
         """Take the turn and send the opening; ``further`` gives what is to leave with it."""
+        if self._closed:
+            self._explain()
         if not self._turn.acquire(blocking=False):
             raise Busy(f"this client still runs {self._running!r}; let it end, or take another client for {verb!r}")
         try:
@@ -160,7 +162,7 @@ class Client:
                 buffers += further()
             link.stream.send(buffers, timeout)
         except BaseException as error:
-            if self.link.connection.phase is Phase.RUNNING:
+            if self.link.connection.phase is not Phase.IDLE:
                 self.lose(error)
             self._turn.release()
             raise

@@ -85,7 +85,11 @@ class Link:
         Whoever sent much instead could wait for a peer that itself waits to be read.
         """
         connection, deadline = self.connection, Deadline(timeout)
-        while connection.next_event() is None and connection.leaving:
+        while True:
+            if connection.next_event() is not None:
+                raise ConnectionLost(f"{self.peer} ended the pair")
+            if not connection.leaving:
+                return
             if deadline.passed:
                 raise DeadlineExceeded(f"{self.peer} has not ended the operation that was left before")
             count = self.stream.receive_into(connection.buffer(), deadline.remaining())

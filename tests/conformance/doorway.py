@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
-from handshakes.errors import PynetworkError, Refused
+from handshakes.errors import ConnectionLost, PynetworkError, Refused
 from pynetwork.aio import AsyncClient, AsyncController
 from pynetwork.aio.link import AsyncLink
 from pynetwork.controller import Controller
@@ -33,6 +33,9 @@ def admit(gateway: Gateway, stream: Stream) -> None:
         gateway._pool.serve(stream, connection)
     except Refused as refusal:
         stream.send(connection.refuse(refusal.status, refusal.message))
+        stream.close()
+    except ConnectionLost:
+        # The caller has turned away, as from a gateway that does not know its key.
         stream.close()
 
 

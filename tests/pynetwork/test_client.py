@@ -22,7 +22,7 @@ from handshakes.errors import (
 from handshakes.messages import Rights
 from pynetwork import transport
 from pynetwork.client import Client
-from tests.serving import PATIENCE, Background, controller_of, frame, linked, operating, paired, serving
+from tests.serving import PATIENCE, PROOF, Background, controller_of, frame, linked, operating, paired, serving
 from tests.waiting import wait_until
 
 
@@ -467,3 +467,24 @@ def test_named_tuples_arrive_as_lists() -> None:
 
     with paired(usage) as (_, client):
         assert client.call("usage") == {"size": [3, 4]}
+
+
+@pytest.mark.parametrize(("instead", "error"), [("goodbye", ConnectionLost), ("nonsense", RemoteProtocolError)])
+def test_a_pair_that_ends_while_a_large_opening_waits(instead: str, error: type[Exception]) -> None:
+    with operating() as (client, operation, served):
+        operation.abort()
+        connection = served.link.connection
+        served.link.stream.send(connection.goodbye() if instead == "goodbye" else [frame(PROOF)])
+        with pytest.raises(error):
+            client.send("swallow", bytes(1_000_000))
+        assert not client.usable
+        with pytest.raises(ConnectionLost, match="was lost before"):
+            client.ping()
+
+
+def test_a_client_that_was_closed_in_the_middle_says_so_rather_than_busy() -> None:
+    with operating() as (client, operation, _):
+        client.close()
+        with pytest.raises(Closed, match="this client is closed"):
+            client.open("another")
+        assert not operation.ended

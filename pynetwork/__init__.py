@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# For handshakes, which would import it from deeper in the stack: there, CPython 3.11 takes memory for frames and gives
+# it back call by call, and numpy takes a fifth longer to import.
+import numpy as _numpy  # noqa: F401
+
 from handshakes import (
     AuthenticationFailed,
     BadRequest,

@@ -211,6 +211,21 @@ def test_a_full_disk_leaves_nothing(folder: Folder, monkeypatch: pytest.MonkeyPa
     assert names(folder) == []
 
 
+def test_much_is_written_in_pieces(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def note(handle: int, data: Any, offset: int) -> int:
+        sizes.append(len(data))
+        return os.pwrite(handle, data, offset)
+
+    monkeypatch.setattr(partials, "_pwrite", note)
+    data = os.urandom(1_000_003)
+    write_file(folder, Entry("much", len(data), STAMP, 0o644), data)
+    assert (folder.path / "much").read_bytes() == data
+    assert sum(sizes) == len(data)
+    assert max(sizes) == partials._PIECE
+
+
 def test_short_writes_are_continued(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partials, "_pwrite", lambda handle, data, offset: os.pwrite(handle, data[:3], offset))
     write_file(folder, entry("file", 10), b"0123456789")

@@ -1,10 +1,10 @@
 """Paths that travel: what may be a path on the wire, and which names a transfer keeps for itself.
 
 A path on the wire is relative, its components are separated by ``/``, and it must mean the same file on every
-system: what is a plain name here and a device, a drive or a stream there is refused everywhere. Both sides
-check every path for themselves, whether it came from the wire or goes onto it; `check_path` is that check. It
-judges the name alone. That no component is a symbolic link is seen to where files are opened
-(`pynetwork.files.folders`).
+system: what is a plain name here and a device or a drive there is refused everywhere. Both sides check every
+path for themselves, whether it came from the wire or goes onto it; `check_path` is that check. It judges the
+name alone. That no component is a symbolic link, nor on Windows the stream of another file (``name:stream``),
+is seen to where files are opened (`pynetwork.files.folders`).
 
 Names are text with undecodable bytes kept as surrogates (``surrogateescape``), as Python's ``os`` gives them;
 they travel as those bytes, in whatever Unicode form they have.

@@ -230,7 +230,7 @@ class Registry:
         if entry is None:
             raise ValueNotSupported(
                 f"an instance of {name!r} arrived, but no class is registered here under that name; "
-                f"call handshakes.register({name}) on this side too"
+                f"call pynetwork.register({name}) on this side too"
             )
         try:
             return entry.build(fields)

@@ -320,7 +320,7 @@ class _TreeWriter:
         if taken is None:
             raise ValueNotSupported(
                 f"{type(value).__name__} has no wire form; send JSON values, bytes or numpy arrays, "
-                f"or register the class with handshakes.register on both sides"
+                f"or register the class with pynetwork.register on both sides"
             )
         name, fields = taken
         return self._marked([name, _guarded(fields)])

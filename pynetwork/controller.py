@@ -57,8 +57,10 @@ class Controller(ControllerNames):
         gateway_ip: str | None = None,
     ) -> None:
         host, key, verbose = controller_arguments(host, gateway_ip, key, verbose)
-        if not 0 < port <= 65535:
-            raise ConfigurationError(f"{port} is no port: ports are 1 to 65535")
+        if not isinstance(host, str):
+            raise ConfigurationError(f"host={host!r} must be a name or an address; the port comes second")
+        if not isinstance(port, int) or not 0 < port <= 65535:
+            raise ConfigurationError(f"{port!r} is no port: ports are numbers from 1 to 65535")
         if tls is not None:
             # Only now, as it takes a while.
             from pynetwork.tls import for_controller  # noqa: PLC0415

@@ -33,7 +33,8 @@ def connect(
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConnectionLost(f"{host!r} is no known host: {reason}; a port is given by itself") from error
+        hint = "; a port is given by itself" if ":" in host else ""
+        raise ConnectionLost(f"{host!r} is no known host: {reason}{hint}") from error
     failure: OSError | None = None
     for family, kind, protocol, _, address in addresses:
         sock = None
@@ -80,12 +81,18 @@ def listen(hosts: Sequence[str], port: int, *, backlog: int = 512) -> list[socke
             for sock in sockets:
                 sock.close()
             if port or attempt == 19 or error.errno != errno.EADDRINUSE:
-                holder = _holder(host, number) if error.errno == errno.EADDRINUSE else "what holds it"
                 raise ConfigurationError(
-                    f"port {number} of {host} can't be listened on: {error.strerror}; "
-                    f"stop {holder}, or take another (0 takes any that is free)"
+                    f"port {number} of {host} can't be listened on: {error.strerror}; {_way_out(error, host, number)}"
                 ) from error
     raise AssertionError("unreachable")
+
+
+def _way_out(error: OSError, host: str, port: int) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "host= takes an address of this machine"
+    if error.errno == errno.EADDRINUSE:
+        return f"stop {_holder(host, port)}, or take another (0 takes any that is free)"
+    return "take another (0 takes any that is free)"
 
 
 def _holder(host: str, port: int) -> str:

@@ -76,8 +76,8 @@ class Gateway:
         host, max_poolsize, download_dir = gateway_arguments(host, max_poolsize, download_dir)
         if max_poolsize < 1:
             raise ConfigurationError(f"max_poolsize={max_poolsize} would serve nobody; it must be at least 1")
-        if not 0 <= port <= 65535:
-            raise ConfigurationError(f"{port} is no port: ports are 1 to 65535, or 0 for any that is free")
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ConfigurationError(f"{port!r} is no port: ports are numbers to 65535, 0 for any that is free")
         self.name = name or socket.gethostname()
         self.max_poolsize = max_poolsize
         self.download_dir = Path(download_dir)
@@ -191,7 +191,8 @@ class Gateway:
                 self._pool.stop(drain)
                 for service in self._services.values():
                     service.close()
-                logger.info("gateway %r has stopped", self.name)
+                if self._admission is not None:
+                    logger.info("gateway %r has stopped", self.name)
             self._stopped.set()
             self._stop_asked.set()
 
@@ -205,6 +206,8 @@ class Gateway:
         """Return when the gateway has stopped: by ``stop``, Ctrl-C or SIGTERM."""
         if self._process not in (None, os.getpid()):
             raise LocalProtocolError(f"this gateway runs in process {self._process}, of which this is a fork")
+        if self._admission is None:
+            raise LocalProtocolError("this gateway was not started; start(blocking=True) starts it and waits")
         # Not the event itself: setting that while this very thread is about to wait for it would block for good.
         terminated: list[bool] = []
         with _on_sigterm(lambda: terminated.append(True)):

@@ -92,7 +92,7 @@ class Handler:
             self._serve()
         except (ConnectionLost, Closed) as error:
             log = logger.info if self.running is None else logger.warning
-            log("%s: %s", self.link.peer, error)
+            log("%s", error)
         except ProtocolError as error:
             logger.warning("%s: closed, as it broke the protocol: %s", self.link.peer, error)
             self.link.break_off(error)
@@ -119,11 +119,11 @@ class Handler:
         try:
             buffers = connection.result(self._answer(event))
         except (OperationAborted, SubroutineFailed, Refused, ValueNotSupported, ValueTooLarge) as error:
-            buffers = self._fault(error)
+            buffers = self._fault(error, event)
         except PynetworkError:
             raise
         except Exception as error:
-            buffers = self._fault(error)
+            buffers = self._fault(error, event)
         self.link.send(buffers)
         self.running = None
 
@@ -151,7 +151,7 @@ class Handler:
         self._granted[name] = verb.function
         return verb.function
 
-    def _fault(self, error: BaseException) -> list[Bytes]:
+    def _fault(self, error: BaseException, event: Open) -> list[Bytes]:
         fault = self.link.connection.fault
         if isinstance(error, OperationAborted):
             return fault(499, "OperationAborted", str(error))
@@ -162,7 +162,8 @@ class Handler:
             error = error.__cause__
         name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         text, trace = _text(error), _trace(error)
-        logger.warning("%s: %s failed with %s: %s", self.link.peer, self.running, name, text)
+        what = f"{event.verb}({', '.join(map(repr, event.parameters[:1])):.99})"
+        logger.warning("%s: %s failed with %s: %s", self.link.peer, what, name, text)
         logger.debug("%s", trace)
         return fault(0, name, text, trace)
 

@@ -219,7 +219,7 @@ class TcpStream(Stream, HoldsSockets):
         if deadline is None:
             deadline = Deadline(None if timeout is None else timeout - _slice(timeout))
         if deadline.passed:
-            raise DeadlineExceeded(f"{self.peer} did not get ready in time")
+            raise DeadlineExceeded(f"{self.peer} did not answer in time")
         if peer_is_silent(self._sock):
             raise ConnectionLost(f"{self.peer} has not acknowledged anything for {DEAD_AFTER} s") from TimeoutError(
                 errno.ETIMEDOUT, "no acknowledgement"
@@ -303,7 +303,7 @@ class MemoryStream(Stream):
             raise Closed(f"the connection to {self.peer} is closed")
         count = self._inbox.read(buffer, timeout)
         if count < 0:
-            raise DeadlineExceeded(f"{self.peer} did not get ready in time")
+            raise DeadlineExceeded(f"{self.peer} did not answer in time")
         self.received += count
         return count
 
@@ -313,7 +313,7 @@ class MemoryStream(Stream):
         deadline = Deadline(timeout)
         for buffer in buffers:
             if not self._outbox.write(bytes(buffer), deadline):
-                raise DeadlineExceeded(f"{self.peer} did not get ready in time")
+                raise DeadlineExceeded(f"{self.peer} did not answer in time")
             self.sent += len(buffer)
 
     def ready(self) -> bool:

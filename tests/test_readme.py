@@ -1,19 +1,28 @@
-"""The README's first example does what it says, typed as printed but for the port."""
+"""The README's examples do what they say: the first one typed as printed but for the port, the others with what they
+need around them.
+"""
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 
+from pynetwork import AsyncController, Controller, Gateway
 from tests.waiting import wait_until
 
 README = Path(__file__).parent.parent / "README.md"
+STREAM, CALLS, SWARM, FILES, ASYNC = range(2, 7)
 
 
 def python_blocks() -> list[str]:
@@ -61,3 +70,82 @@ def test_the_first_example_runs(tmp_path: Path) -> None:
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=10)
     assert server.returncode == 0, errors
+
+
+# The features
+
+
+def camera(fps: float) -> Iterator[Any]:
+    yield from numpy.arange(6.0).reshape(3, 2) * fps
+
+
+def disk_usage(path: str) -> str:
+    return f"the disk of {path}"
+
+
+def set_pins(port: int, *, buffer: bytes) -> int:
+    return port * len(buffer)
+
+
+def resize(picture: int) -> int:
+    return picture // 2
+
+
+def scan(lane: int, lanes: int) -> Iterator[tuple[int, str]]:
+    for row in range(lane, 20, lanes):
+        yield row, f"row {row}"
+
+
+def imu(rate: float) -> Iterator[float]:
+    yield from (rate, rate / 2)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    monkeypatch.chdir(tmp_path)
+    for file in ("shared/nginx/access.log", "shared/other.log", "model.bin", "settings/one"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("a line\n")
+    with Gateway(0, share={"logs": tmp_path / "shared"}, download_dir=tmp_path / "uploads") as gateway:
+        for function in (camera, disk_usage, set_pins, resize, scan, imu):
+            gateway.add_subroutine(function.__name__, function)
+        yield gateway
+
+
+def execute(number: int, **names: Any) -> dict[str, Any]:
+    """Run an example with these names; answers the names that there are then."""
+    exec(compile(python_blocks()[number], str(README), "exec"), names)
+    return names
+
+
+def test_streams_and_calls(gateway: Gateway) -> None:
+    shown: list[Any] = []
+    with Controller(port=gateway.port).get_client() as client:
+        execute(STREAM, client=client, show=shown.append)
+        names = execute(CALLS, client=client)
+    assert numpy.array_equal(shown, [[0, 30], [60, 90], [120, 150]])
+    assert names["usage"] == "the disk of /"
+    assert names["written"] == 6
+
+
+def test_swarms(gateway: Gateway) -> None:
+    stored: list[str] = []
+    names = execute(SWARM, controller=Controller(port=gateway.port), pictures=[2, 4, 6], store=stored.append)
+    assert names["thumbnails"] == [1, 2, 3]
+    assert stored == [f"row {row}" for row in range(20)]
+
+
+def test_files(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Controller(port=gateway.port).get_swarm(2) as swarm:
+        execute(FILES, swarm=swarm)
+    assert list((tmp_path / "backup").rglob("*.log")) == [tmp_path / "backup" / "nginx" / "access.log"]
+    incoming = tmp_path / "uploads" / "incoming"
+    uploaded = {path.relative_to(incoming).as_posix() for path in incoming.rglob("*") if path.is_file()}
+    assert uploaded == {"model.bin", "settings/one"}
+    assert capsys.readouterr().out.startswith("1 7 ")
+
+
+def test_asyncio(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    code = compile(python_blocks()[ASYNC], str(README), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    asyncio.run(eval(code, {"controller": AsyncController(port=gateway.port)}))
+    assert capsys.readouterr().out.splitlines() == ["0 100", "1 50.0"]

@@ -130,7 +130,8 @@ def _explained(error: OSError | UnicodeError, host: str, place: str, *, secured:
     if isinstance(error, TimeoutError):
         return DeadlineExceeded(f"{place} did not answer in time")
     if isinstance(error, (socket.gaierror, UnicodeError)):
-        return ConnectionLost(f"{host!r} is no known host: {reason}; a port is given by itself")
+        hint = "; a port is given by itself" if ":" in host else ""
+        return ConnectionLost(f"{host!r} is no known host: {reason}{hint}")
     if secured and isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
         return ConnectionLost(
             f"{place} ended the connection in the TLS handshake ({reason}); does that gateway have tls=?"

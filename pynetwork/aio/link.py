@@ -303,7 +303,7 @@ class AsyncLink(asyncio.BufferedProtocol):
         finally:
             timer.cancel()
         if deadline.passed:
-            raise DeadlineExceeded(f"{self.peer} did not get ready in time")
+            raise DeadlineExceeded(f"{self.peer} did not answer in time")
         sock = self._socket()
         if sock is not None and peer_is_silent(sock):
             raise ConnectionLost(f"{self.peer} has not acknowledged anything for {DEAD_AFTER} s") from TimeoutError(

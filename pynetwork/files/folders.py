@@ -88,8 +88,8 @@ class Turn:
 _REASONS = {
     errno.ELOOP: "symbolic link",
     errno.EMLINK: "symbolic link",
-    errno.ENOENT: "it is no longer there",
-    errno.ESTALE: "it is no longer there",
+    errno.ENOENT: "it is not there",
+    errno.ESTALE: "it is not there",
     errno.ENOTDIR: "a folder on its way is a symbolic link or no folder",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",

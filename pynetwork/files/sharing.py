@@ -63,7 +63,7 @@ class FileService:
         for name, where in self._shares.items():
             if not os.path.isdir(where):
                 logger.warning(
-                    "the shared folder %r is not there now: callers are told so until %s exists", name, where
+                    "the shared folder %r is not there now: callers are told so until there is a folder %s", name, where
                 )
         self._digests = DigestCache()
         self._turn = Turn()

@@ -4,11 +4,13 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from handshakes.errors import (
     AuthenticationFailed,
+    ConfigurationError,
     ConnectionLost,
     DeadlineExceeded,
     Forbidden,
@@ -35,6 +37,19 @@ def test_options_are_kept() -> None:
     assert (controller.host, controller.port, controller.timeout) == ("host", 7, 3)
     assert controller.download_dir == Path("downloads")
     assert Controller().port == 1857
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ((1857,), "host=1857 must be a name or an address; the port comes second"),
+        (("pi", "1857"), "'1857' is no port: ports are numbers"),
+        (("pi", 0), "0 is no port"),
+    ],
+)
+def test_places_that_can_not_be(place: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Controller(*place)
 
 
 def test_many_controllers_on_one_gateway_and_many_gateways_from_one_process() -> None:

@@ -43,8 +43,10 @@ def test_whoever_is_refused_by_another_machine_is_told_why_that_may_be(monkeypat
 
 
 def test_an_unknown_host_is_named() -> None:
-    with pytest.raises(ConnectionLost, match=r"'no\.such\.host\.invalid' is no known host"):
+    with pytest.raises(ConnectionLost, match=r"'no\.such\.host\.invalid' is no known host: [^;]*$"):
         connect("no.such.host.invalid", 1, timeout=PATIENCE)
+    with pytest.raises(ConnectionLost, match=r"local:1857' is no known host: .*; a port is given by itself"):
+        connect("raspberrypi.local:1857", 1, timeout=PATIENCE)
 
 
 def test_a_host_that_does_not_answer() -> None:
@@ -99,6 +101,12 @@ def test_a_busy_port_is_named() -> None:
             listen(["127.0.0.1"], port)
         with pytest.raises(ConfigurationError, match="stop what holds it in this very process, or"):
             listen(["127.0.0.1"], port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_an_address_of_another_machine_is_no_busy_port(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"of {host} can't be .*; host= takes an address of this machine$"):
+        listen([host], 0)
 
 
 HOLDER = """

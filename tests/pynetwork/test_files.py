@@ -85,7 +85,7 @@ def test_a_list_chooses_files(here: Site) -> None:
     report = here.download(files=[*names, *names, "missing.log", "folder"])
     assert sorted(tree(here.target)) == sorted(names)
     assert report.files == 590
-    assert report.skipped == [Skipped("folder", "folder"), Skipped("missing.log", "it is no longer there")]
+    assert report.skipped == [Skipped("folder", "folder"), Skipped("missing.log", "it is not there")]
     assert here.download(files=[], to=here.target.parent / "none").files == 0
 
 
@@ -367,7 +367,7 @@ def test_a_file_that_is_written_over_is_never_mixed(here: Site) -> None:
                 assert len(set(copy)) == 1, "two versions were mixed"
                 whole += 1
             else:
-                assert report.skipped[0].reason in {"it changed while it was read", "it is no longer there"}
+                assert report.skipped[0].reason in {"it changed while it was read", "it is not there"}
         assert whole > 0
     finally:
         stop.set()

@@ -133,7 +133,7 @@ def test_what_is_no_file_is_passed_over_with_a_warning(tmp_path: Path, logs: Pat
     assert sorted(fetched(tmp_path)) == ["RFIN.log", "a.log", "b.log"]
     assert caught[0].filename == __file__
     paths = [f"{logs}/{name}" for name in ("missing", "sub", "pipe", "b.log")]
-    with pytest.warns(UserWarning, match=r"missing \(it is no longer there\), sub \(folder\), pipe \(named pipe\)$"):
+    with pytest.warns(UserWarning, match=r"missing \(it is not there\), sub \(folder\), pipe \(named pipe\)$"):
         sharing.get_files_from_gateway(files=paths)
 
 

@@ -82,6 +82,8 @@ def test_with_a_key_every_address_is_served() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"port": 70_000}, "70000 is no port"),
+        ({"port": "1857"}, "'1857' is no port: ports are numbers"),
         ({"max_poolsize": 0}, "would serve nobody"),
         ({"key": {}}, "names no key"),
         ({"key": "short"}, "can be guessed"),
@@ -93,7 +95,7 @@ def test_with_a_key_every_address_is_served() -> None:
 )
 def test_options_that_can_not_be(options: Mapping[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        Gateway(0, **options)
+        Gateway(**options)
 
 
 def test_folders_are_shared_by_name_or_by_path(tmp_path: Path) -> None:
@@ -178,7 +180,10 @@ def test_a_gateway_starts_once() -> None:
     with pytest.raises(LocalProtocolError, match="make a new one"):
         gateway.start()
     gateway.stop()
-    Gateway(0).stop()  # never started
+    never_started = Gateway(0)
+    with pytest.raises(LocalProtocolError, match="was not started"):
+        never_started.wait()
+    never_started.stop()
 
 
 def test_the_port_is_free_when_stop_returns() -> None:

@@ -103,11 +103,11 @@ def test_rights_are_asked_for_each_verb(granted: Rights) -> None:
         assert client.request("free", 1) == 1
 
 
-def test_refusals_arrive_as_themselves_and_other_errors_as_faults() -> None:
+def test_refusals_arrive_as_themselves_and_other_errors_as_faults(caplog: pytest.LogCaptureFixture) -> None:
     def refuses(_operation: ServedOperation, status: int) -> None:
         raise Refused("because", status)
 
-    def fails(_operation: ServedOperation) -> None:
+    def fails(_operation: ServedOperation, *_whatever: object) -> None:
         raise OSError(2, "gone", "file")
 
     with pool_of(refuses=refuses, fails=fails) as pool, join(pool) as client:
@@ -117,9 +117,10 @@ def test_refusals_arrive_as_themselves_and_other_errors_as_faults() -> None:
             client.request("refuses", 507)
         assert (caught.value.status, caught.value.message) == (507, "because")
         with pytest.raises(RemoteFault) as fault:
-            client.request("fails")
+            client.request("fails", "the name", "more")
         assert fault.value.type_name == "FileNotFoundError"
         assert "in fails" in fault.value.traceback
+    assert "fails('the name') failed with FileNotFoundError: [Errno 2] gone" in caplog.text
 
 
 def test_an_exception_that_has_no_traceback_to_show() -> None:

@@ -57,6 +57,14 @@ def test_ctrl_c_brings_the_account(tmp_path: Path) -> None:
     assert figures(output)["came"] > 0
 
 
+def test_without_a_frame_there_is_no_account(tmp_path: Path) -> None:
+    with GATEWAY.make_gateway(CAMERA.SimulatedCamera, 0) as server:
+        port = server.port
+    ended = run("camera", "consumer.py", "--port", port, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("ConnectionLost: no gateway can be reached")
+
+
 def test_late_frames_are_dropped() -> None:
     tally = CONSUMER.Tally()
     with GATEWAY.make_gateway(CAMERA.SimulatedCamera, 0) as server, Controller(port=server.port).get_client() as client:

@@ -59,6 +59,16 @@ def test_no_gateway_is_told_in_one_line(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1
 
 
+def test_a_folder_that_can_not_be_is_told_in_one_line(tmp_path: Path, logs: Path) -> None:
+    (tmp_path / "backup").touch()
+    with gateway("log_backup", logs, cwd=tmp_path) as (_, port):
+        ended = run("log_backup", "controller.py", "--port", port, "--limit", 0, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("NotADirectoryError: ")
+    assert ended.stderr.count("\n") == 1
+    assert len(contents(logs)) == 3
+
+
 def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, logs: Path) -> None:
     with Gateway(0) as server:
         ended = run("log_backup", "gateway.py", logs, "--port", server.port, cwd=tmp_path)

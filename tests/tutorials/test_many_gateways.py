@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pynetwork import Gateway
 from tests.tutorials.programs import assert_shown, gateway, interrupt, load, next_line, run, started
 
@@ -85,4 +87,25 @@ def test_what_will_not_mend_itself_ends_it(tmp_path: Path) -> None:
         ended = run("many_gateways", "controller.py", address, "--seconds", 30, cwd=tmp_path)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert ended.stderr.startswith("AuthenticationFailed: ")
+    named, why = ended.stderr.splitlines()
+    assert named == f"{address}: AuthenticationFailed, which won't mend itself"
+    assert why.startswith("AuthenticationFailed: ")
+
+
+def test_where_gateways_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONTROLLER, "AsyncController", lambda host, port, **_options: (host, port))
+    places = {
+        "pi": ("pi", 1857),
+        "10.0.0.7:2000": ("10.0.0.7", 2000),
+        "[fd00::7]:1858": ("fd00::7", 1858),
+        "[::1]": ("::1", 1857),
+    }
+    assert {address: CONTROLLER.controller_of(address) for address in places} == places
+
+
+@pytest.mark.parametrize("address", ["pi:abc", "::1", "pi:70000"])
+def test_what_is_no_address_is_told_at_once(tmp_path: Path, address: str) -> None:
+    ended = run("many_gateways", "controller.py", "127.0.0.1", address, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "controller.py: error: " in ended.stderr
+    assert "Traceback" not in ended.stderr

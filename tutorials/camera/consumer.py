@@ -98,7 +98,8 @@ def main() -> None:
         with Controller(options.host, options.port, key=os.environ.get("PYNETWORK_KEY")).get_client() as client:
             consume(client, options, tally)
     finally:
-        print(tally)
+        if tally.seconds:
+            print(tally)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except PynetworkError as error:
+    except (PynetworkError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

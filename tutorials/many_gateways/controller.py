@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from collections import Counter
+from urllib.parse import urlsplit
 
 from pynetwork import AsyncController, ConnectionLost, DeadlineExceeded, PoolFull, PynetworkError
 
@@ -15,10 +16,14 @@ Merged = asyncio.Queue[tuple[str, "Reading | None"]]
 """Each reading with the address that it comes from; None when that gateway is lost."""
 
 
-async def watch(address: str, rate: float, pause: float, merged: Merged) -> None:
+def controller_of(address: str) -> AsyncController:
+    """The controller of the gateway at ``HOST[:PORT]``; raises `ValueError` when that can't be."""
+    place = urlsplit(f"//{address}")
+    return AsyncController(place.hostname or "", place.port or 1857, key=os.environ.get("PYNETWORK_KEY"), timeout=5)
+
+
+async def watch(address: str, controller: AsyncController, rate: float, pause: float, merged: Merged) -> None:
     """Pass on the readings of one gateway, and dial it again whenever it is lost."""
-    host, _, port = address.partition(":")
-    controller = AsyncController(host, int(port or 1857), key=os.environ.get("PYNETWORK_KEY"), timeout=5)
     while True:
         try:
             async with controller.get_client() as client, client.stream("readings", rate, timeout=5) as readings:
@@ -26,6 +31,9 @@ async def watch(address: str, rate: float, pause: float, merged: Merged) -> None
                     await merged.put((address, reading))
         except (ConnectionLost, DeadlineExceeded, PoolFull) as error:
             print(f"{address}: {error}; again in {pause:g} s", file=sys.stderr, flush=True)
+        except PynetworkError as error:
+            print(f"{address}: {type(error).__name__}, which won't mend itself", file=sys.stderr, flush=True)
+            raise
         await merged.put((address, None))
         await asyncio.sleep(pause)
 
@@ -57,11 +65,11 @@ async def show(latest: dict[str, Reading], every: float) -> None:
         print(describe(latest), flush=True)
 
 
-async def run(options: argparse.Namespace, counts: Counter[str]) -> None:
+async def run(controllers: dict[str, AsyncController], options: argparse.Namespace, counts: Counter[str]) -> None:
     """Watch all of them, until the time is up or something is wrong that waiting can't mend."""
     merged: Merged = asyncio.Queue(maxsize=100)
     latest: dict[str, Reading] = {}
-    watchers = [watch(address, options.rate, options.pause, merged) for address in options.gateways]
+    watchers = [watch(*each, options.rate, options.pause, merged) for each in controllers.items()]
     work = [*watchers, collect(merged, latest, counts), show(latest, options.every)]
     tasks = [asyncio.create_task(each) for each in work]
     try:
@@ -83,11 +91,15 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=2.0, help="dial a lost one again after so long (default 2)")
     parser.add_argument("--seconds", type=float, help="for so long (default: until Ctrl-C)")
     options = parser.parse_args()
+    try:
+        controllers = {address: controller_of(address) for address in options.gateways}
+    except ValueError as error:
+        parser.error(str(error))
     counts: Counter[str] = Counter()
     try:
-        asyncio.run(run(options, counts))
+        asyncio.run(run(controllers, options, counts))
     finally:
-        for address in options.gateways:
+        for address in controllers:
             print(f"{address}: {counts[address]} readings")
 
 

@@ -105,8 +105,8 @@ async def a_result(value: Any) -> Any:
 
 @on_loop
 async def test_an_unknown_host_is_named() -> None:
-    for host in ("no.such.host.invalid", "raspberrypi.local:1857"):
-        with pytest.raises(ConnectionLost, match=f"'{host}' is no known host: .*; a port is given by itself"):
+    for host, hint in [("no.such.host.invalid", ""), ("raspberrypi.local:1857", "; a port is given by itself")]:
+        with pytest.raises(ConnectionLost, match=f"'{host}' is no known host: [^;]*{hint}$"):
             await connect(host, 1, timeout=PATIENCE)
 
 

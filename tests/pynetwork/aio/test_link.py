@@ -83,7 +83,7 @@ async def test_waiting_ends_in_time_and_may_begin_again() -> None:
     async with linked() as (link, served):
         await opened(link, served)
         for timeout in (0.0, 0.05):
-            with pytest.raises(DeadlineExceeded, match="the gateway did not get ready in time") as caught:
+            with pytest.raises(DeadlineExceeded, match="the gateway did not answer in time") as caught:
                 await link.next_event(timeout)
             assert isinstance(caught.value, TimeoutError)
         served.send(served.connection.message(1, b"", []))

@@ -123,6 +123,7 @@ def test_a_busy_port(command: Commands, tmp_path: Path) -> None:
         outcome = command("gateway", written(tmp_path, MADE), "--port", taken.getsockname()[1])
     assert outcome.code == 2
     assert "can't be listened on" in outcome.err
+    assert "has stopped" not in outcome.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C of a process is a POSIX signal here")

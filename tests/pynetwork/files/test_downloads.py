@@ -182,7 +182,7 @@ def test_a_file_that_changed_and_went_away_is_skipped(here: Site, monkeypatch: p
 
     monkeypatch.setattr(Reader, "read_chunk", once(touch, Reader.read_chunk, at=2))
     before_seal(monkeypatch, path.unlink)
-    assert here.download().skipped == [Skipped("file", "it is no longer there")]
+    assert here.download().skipped == [Skipped("file", "it is not there")]
     assert tree(here.target) == {}
 
 
@@ -215,7 +215,7 @@ def test_files_that_vanish_after_they_were_listed_are_skipped(here: Site, monkey
 
     monkeypatch.setattr(downloads.Download, "prepare", vanish)
     report = here.download()
-    assert report.skipped == [Skipped("large", "it is no longer there"), Skipped("small", "it is no longer there")]
+    assert report.skipped == [Skipped("large", "it is not there"), Skipped("small", "it is not there")]
     assert list(tree(here.target)) == ["good"]
 
 

@@ -75,7 +75,7 @@ def test_what_is_not_there_is_said_to_be_missing(folder: Folder) -> None:
     for path in ("a/none", "none/file", "a/b/none/x"):
         with pytest.raises(FileNotFoundError) as caught:
             folder.open_file(path)
-        assert reason_for(caught.value) == "it is no longer there"
+        assert reason_for(caught.value) == "it is not there"
 
 
 def test_a_link_is_not_followed_wherever_it_stands(folder: Folder) -> None:
@@ -289,7 +289,7 @@ def test_a_folder_that_goes_away_is_skipped(folder: Folder) -> None:
     first = next(pages)
     assert [entry.path for entry in first.folders] == ["a"]
     (folder.path / "a").rename(folder.path / "gone")
-    assert [page.skipped for page in pages] == [[Skipped("a", "it is no longer there")]]
+    assert [page.skipped for page in pages] == [[Skipped("a", "it is not there")]]
 
 
 def test_a_walk_that_is_left_leaves_nothing_open(folder: Folder) -> None:
@@ -313,7 +313,7 @@ def test_a_file_that_goes_away_while_its_folder_is_listed(folder: Folder, monkey
     monkeypatch.setattr(kind, "entries", vanishing)
     assert found(folder).skipped == [
         Skipped("a/b/", "permission denied"),
-        Skipped("a/b/file", "it is no longer there"),
+        Skipped("a/b/file", "it is not there"),
     ]
 
 

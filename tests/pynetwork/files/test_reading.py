@@ -92,7 +92,7 @@ def test_what_cannot_be_read_has_a_reason_in_place_of_data(tmp_path: Path, reade
         reasons.append(bytes(data[at : at + row[2]]).decode())
         at += row[2]
     assert [row[0] for row in rows] == [Status.FAILED] * 6 + [Status.OK]
-    assert reasons[:3] == ["it is no longer there", "symbolic link", "folder"]
+    assert reasons[:3] == ["it is not there", "symbolic link", "folder"]
     assert reasons[3] == "no regular file"
     assert "component '..'" in reasons[4]
     assert reasons[5:] == ["named pipe", "good"]
@@ -102,7 +102,7 @@ def test_a_full_pack_fits_with_the_reasons_of_others(tmp_path: Path, reader: Rea
     big = write(tmp_path / "big", b"x" * PACK_SIZE)
     rows, data = reader.read_pack([Entry("none", 0, 0, 0), big, Entry("none", 0, 0, 0)])
     assert rows[1][2] == PACK_SIZE
-    assert len(data) == PACK_SIZE + 2 * len("it is no longer there")
+    assert len(data) == PACK_SIZE + 2 * len("it is not there")
 
 
 def test_short_readings_are_continued(tmp_path: Path, reader: Reader, tap: Tap) -> None:

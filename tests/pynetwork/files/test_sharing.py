@@ -87,7 +87,7 @@ def test_a_share_that_is_not_there_is_named(client: Client, tmp_path: Path) -> N
             client.request(verb, "data", *further)
         with pytest.raises(NotFound, match="no folder"):
             client.request(verb, ["logs"], *further)
-        with pytest.raises(NotFound, match="can't be opened: it is no longer there") as caught:
+        with pytest.raises(NotFound, match="can't be opened: it is not there") as caught:
             client.request(verb, "gone", *further)
         assert str(tmp_path) not in str(caught.value)
 
@@ -210,7 +210,7 @@ def test_requests_are_answered_in_order(client: Client, share: Path) -> None:
 def test_what_cannot_be_read_is_told_with_the_reason(client: Client, share: Path) -> None:
     (share / "link").symlink_to("/etc/passwd")
     with client.open("files.fetch", "logs") as operation:
-        for path, words in (("none", "no longer there"), ("link", "symbolic link"), ("../up", "component '..'")):
+        for path, words in (("none", "not there"), ("link", "symbolic link"), ("../up", "component '..'")):
             want = Want(Entry(path, 2500, 0, 0), CHUNK, 0, 2)
             operation.send(Code.RUN, want.encode())
             operation.send(Code.SEAL, want.encode())

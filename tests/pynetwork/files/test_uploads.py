@@ -172,7 +172,7 @@ def test_a_file_that_changed_and_went_away_is_skipped(here: Site, monkeypatch: p
 
     monkeypatch.setattr(Reader, "read_chunk", once(touch, Reader.read_chunk, at=2))
     before_seal(monkeypatch, path.unlink)
-    assert here.upload(here.share).skipped == [Skipped("share/file", "it is no longer there")]
+    assert here.upload(here.share).skipped == [Skipped("share/file", "it is not there")]
     assert tree(here.uploads) == {}
 
 
@@ -210,7 +210,7 @@ def test_files_and_folders_that_vanish_after_they_were_found_are_skipped(
 
     monkeypatch.setattr(Upload, "prepare", vanish)
     report = here.upload(here.share, tmp_path / "gone/small", tmp_path / "gone/large")
-    reason = "it is no longer there"
+    reason = "it is not there"
     assert report.skipped == [Skipped(path, reason) for path in ("large", "share/large", "share/small", "small")]
     assert list(tree(here.uploads)) == ["share/good"]
 

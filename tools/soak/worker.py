@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import signal
 import sys
 import threading
 import traceback
@@ -84,10 +85,12 @@ def _serve(options: Options, voice: _Voice) -> int:
     )
     for function in OFFERED:
         gateway.add_subroutine(function.__name__, function)
-    gateway.start()
-    _when_input_ends(gateway.stop)
-    voice.say(ready=gateway.port)
-    gateway.wait()
+    # For the moment between the word and the wait, which sees to SIGTERM by itself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with gateway:
+        _when_input_ends(gateway.stop)
+        voice.say(ready=gateway.port)
+        gateway.wait()
     return 0
 
 

@@ -105,6 +105,15 @@ def test_only_what_is_the_same_is_removed(logs: Path) -> None:
     assert served.remove(["app.log.1", digest]) == "it is gone already"
 
 
+def test_what_can_not_be_removed_is_answered(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    digest = DIGEST.digest_of(logs / "app.log.1")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert BACKUP.Logs(logs).remove(["app.log.1", digest]) == "it can't be removed: Permission denied"
+
+
 @pytest.mark.parametrize("name", ["../outside", "{outside}", "sub/../app.log.1", "link", "away/outside", ".", ""])
 def test_a_path_that_leads_elsewhere_is_refused(tmp_path: Path, logs: Path, name: str) -> None:
     outside = tmp_path / "outside"

@@ -62,12 +62,21 @@ def test_a_robot_that_is_left_alone_stops(tmp_path: Path, end: str) -> None:
         assert next_line(process) == "no command: stopped\n"
 
 
-def test_a_gateway_without_gpiozero_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "gpiozero.py").write_text("raise ModuleNotFoundError(\"No module named 'gpiozero'\")\n")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'gpiozero'"),
+        ImportError("Unable to load any default pin factory!"),  # as gpiozero says it without lgpio, and without pins
+    ],
+)
+def test_a_gateway_without_gpiozero_names_the_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ImportError
+) -> None:
+    (tmp_path / "gpiozero.py").write_text(f"raise {error!r}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     ended = run("robot", "gateway.py", "--board", "gpio", cwd=tmp_path)
     assert ended.returncode == 1
-    assert ended.stderr == "No module named 'gpiozero'; on the robot: pip install gpiozero lgpio\n"
+    assert ended.stderr == f"{error}; on the robot: pip install gpiozero lgpio\n"
 
 
 # The robot

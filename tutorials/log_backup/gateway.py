@@ -38,9 +38,12 @@ class Logs:
             return "it is none of the logs"
         if not target.is_file():
             return "it is gone already"
-        if digest_of(target) != digest:
-            return "it is not what was copied"
-        target.unlink()
+        try:
+            if digest_of(target) != digest:
+                return "it is not what was copied"
+            target.unlink()
+        except OSError as error:
+            return f"it can't be removed: {error.strerror}"
         return "removed"
 
 

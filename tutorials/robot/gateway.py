@@ -97,5 +97,5 @@ if __name__ == "__main__":
         main()
     except PynetworkError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         sys.exit(f"{error}; on the robot: pip install gpiozero lgpio")

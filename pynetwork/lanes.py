@@ -102,9 +102,7 @@ class Lanes:
         first other exception, after every lane was stopped. ``over(lane)`` is called on a lane's thread when nothing
         more will come of that lane, however it ended.
         """
-        run = _Run(self, work, over or _nothing)
-        run.start()
-        return run.wait()
+        return _Run(self, work, over or _nothing).run()
 
     def revive(self, lane: int, stopping: threading.Event) -> Client | None:
         """A new client for a lane whose connection was lost; None when there is none to be had."""
@@ -172,25 +170,22 @@ class _Run:
         self._failure: BaseException | None = None
         self._lost_by: ConnectionLost | None = None
         self._report = LanesReport()
+        self._ended = [threading.Event() for _ in range(lanes.count)]
         self._threads = [
             threading.Thread(target=self._run_lane, args=(lane,), name=f"lane {lane}", daemon=True)
             for lane in range(lanes.count)
         ]
 
-    def start(self) -> None:
+    def run(self) -> LanesReport:
         self._lanes.revive_idle()
-        for thread in self._threads:
-            thread.start()
-
-    def wait(self) -> LanesReport:
         try:
             for thread in self._threads:
-                thread.join()
+                thread.start()
+            self._join()
         except BaseException:
             # Ctrl-C, most likely: wake every lane by ending its connection.
             self._stop()
-            for thread in self._threads:
-                thread.join()
+            self._join()
             raise
         if self._failure is not None:
             raise self._failure
@@ -198,11 +193,22 @@ class _Run:
             raise self._lost_by
         return self._report
 
+    def _join(self) -> None:
+        for ended, thread in zip(self._ended, self._threads, strict=True):
+            if thread.ident is None:
+                continue  # Ctrl-C came before it was started
+            # Before 3.13, a join() that Ctrl-C interrupts takes the thread for ended: the next one would not wait.
+            ended.wait()
+            thread.join()
+
     def _run_lane(self, lane: int) -> None:
         try:
             self._keep_working(lane)
         finally:
-            self._over(lane)
+            try:
+                self._over(lane)
+            finally:
+                self._ended[lane].set()
 
     def _keep_working(self, lane: int) -> None:
         first = self._lanes.clients[lane]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 
@@ -170,31 +172,30 @@ def test_lanes_that_are_lost_are_replaced_before_the_next_job() -> None:
         lanes.close()
 
 
-def test_ctrl_c_ends_every_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_every_lane_and_waits_for_it() -> None:
     release = threading.Event()
-    entered = threading.Semaphore(0)
+    together = threading.Barrier(2, timeout=PATIENCE)
+    ended: list[int] = []
 
     def block() -> None:
-        entered.release()
         release.wait(PATIENCE)
+
+    def work(client: Client, lane: int) -> None:
+        together.wait()
+        if lane == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        try:
+            client.call("block")
+        finally:
+            # The lane that is waited for first has something left to do.
+            threading.Event().wait(0.3 if lane == 0 else 0.0)
+            ended.append(lane)
 
     with serving(block) as gateway:
         lanes = Lanes(controller_of(gateway, timeout=None).get_client, 2)
-        real = threading.Thread.join
-        here = threading.current_thread()
-
-        def join(thread: threading.Thread, timeout: float | None = None) -> None:
-            """Ctrl-C at the first moment that the caller waits for a lane that is busy."""
-            if threading.current_thread() is here and thread.name.startswith("lane "):
-                monkeypatch.undo()
-                assert entered.acquire(timeout=PATIENCE)
-                assert entered.acquire(timeout=PATIENCE)
-                raise KeyboardInterrupt
-            real(thread, timeout)
-
-        monkeypatch.setattr(threading.Thread, "join", join)
         with pytest.raises(KeyboardInterrupt):
-            lanes.run(lambda client, lane: client.call("block"))
+            lanes.run(work)
+        assert sorted(ended) == [0, 1]
         release.set()
         lanes.close()
 

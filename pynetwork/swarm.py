@@ -6,6 +6,7 @@ import heapq
 import os
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,7 +112,7 @@ class Swarm:
         self.close()
 
 
-class _Job:
+class _Job(ABC):
     """Something that runs on all lanes in the background while the caller iterates over what comes of it."""
 
     def __init__(self, lanes: Lanes) -> None:
@@ -128,18 +129,20 @@ class _Job:
             self._failure = error
         self._finished()
 
+    @abstractmethod
     def iterate(self) -> Generator[Any, None, None]:
         """Run, and give what comes of it; stops when it is closed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _work(self, client: Client, lane: int) -> None:
-        raise NotImplementedError
+        """One lane's part."""
 
-    def _lane_over(self, _lane: int) -> None:
+    def _lane_over(self, _lane: int) -> None:  # noqa: B027 - not every job minds
         """Nothing more will come of this lane."""
 
+    @abstractmethod
     def _finished(self) -> None:
-        raise NotImplementedError
+        """All lanes have ended."""
 
     def _end(self, patience: float | None) -> None:
         """Stop and wait; a lane that still waits for its gateway after ``patience`` seconds loses its connection."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -125,7 +126,7 @@ class _Changes:
             await self._event.wait()
 
 
-class _Job:
+class _Job(ABC):
     """Something that runs on all lanes in a task of its own while the caller takes what comes of it."""
 
     def __init__(self, lanes: AsyncLanes) -> None:
@@ -172,14 +173,15 @@ class _Job:
             raise self._failure
         raise StopAsyncIteration
 
+    @abstractmethod
     async def _next(self) -> Any:
         """The same, `_END` when nothing more comes."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _work(self, client: AsyncClient, lane: int) -> None:
-        raise NotImplementedError
+        """One lane's part."""
 
-    def _lane_over(self, lane: int) -> None:
+    def _lane_over(self, lane: int) -> None:  # noqa: B027 - not every job minds
         """Nothing more will come of this lane."""
 
 

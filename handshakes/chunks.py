@@ -14,11 +14,12 @@ from typing import Final
 from handshakes.errors import RemoteProtocolError
 from handshakes.manifest import DIGEST_SIZE, Entry, chunk_count, digest
 
-__all__ = ["TRIES", "Assembly", "ChunkPlan", "LargeFile", "Pack", "Run", "Seal", "Work"]
+__all__ = ["TRIES", "Assembly", "ChunkPlan", "Compare", "LargeFile", "Pack", "Piece", "Run", "Seal", "Work"]
 
 TRIES: Final = 3
 """How often a damaged chunk is asked for, and how often a file that changes is begun anew."""
 
+_COMPARED_AT_ONCE: Final = 32 << 20
 _MORE_FILES: Final = 8
 """So many large files, and four a lane, are open at a time."""
 
@@ -73,11 +74,13 @@ class LargeFile:
     """A file that moves chunk by chunk. ``origin``, ``handle`` and ``steady`` belong to whoever drives the
     plan.
 
-    ``steady`` is to say whether every chunk so far came from the file as ``entry`` describes it.
+    ``steady`` is to say whether every chunk so far came from the file as ``entry`` describes it. ``known``: so many
+    bytes at its beginning may be there already; those chunks are compared before any of them is moved.
     """
 
     __slots__ = (
         "_bad",
+        "_compared",
         "_returned",
         "assembly",
         "chunk",
@@ -85,13 +88,15 @@ class LargeFile:
         "entry",
         "generation",
         "handle",
+        "known",
         "origin",
         "settled",
         "steady",
     )
 
-    def __init__(self, entry: Entry, chunk: int, origin: object = None) -> None:
+    def __init__(self, entry: Entry, chunk: int, origin: object = None, known: int = 0) -> None:
         self.origin = origin
+        self.known = known
         self.handle: object = None
         self.chunk = chunk
         self.generation = 0
@@ -103,7 +108,8 @@ class LargeFile:
         self.entry = entry
         self.assembly = Assembly(chunk_count(entry.size, self.chunk))
         self.steady = True
-        self.cursor = 0
+        self.cursor = chunk_count(min(self.known, entry.size), self.chunk)
+        self._compared: deque[tuple[int, int]] = deque([(0, self.cursor)] if self.cursor else [])
         self._returned: deque[tuple[int, int]] = deque()
         self._bad: dict[int, int] = {}
 
@@ -114,7 +120,21 @@ class LargeFile:
     @property
     def pending(self) -> bool:
         """Whether chunks are left to take."""
-        return bool(self._returned) or self.cursor < self.assembly.count
+        return bool(self._compared or self._returned) or self.cursor < self.assembly.count
+
+    def take_comparison(self) -> tuple[int, int] | None:
+        """First and count of consecutive chunks to compare next; None when all were."""
+        if not self._compared:
+            return None
+        most = max(1, _COMPARED_AT_ONCE // self.chunk)
+        first, count = self._compared.popleft()
+        if count > most:
+            self._compared.appendleft((first + most, count - most))
+        return first, min(count, most)
+
+    def compare_again(self, first: int, count: int) -> None:
+        """These chunks were not compared after all."""
+        self._compared.appendleft((first, count))
 
     def take(self, most: int) -> tuple[int, int]:
         """First and count of up to ``most`` consecutive chunks that are still to be moved."""
@@ -143,6 +163,7 @@ class LargeFile:
         """The file is settled: nothing is left to take."""
         self.settled = True
         self.cursor = self.assembly.count
+        self._compared.clear()
         self._returned.clear()
 
     @property
@@ -183,6 +204,39 @@ class Run:
 
 
 @dataclass(slots=True, eq=False)
+class Compare:
+    """``count`` chunks of ``file`` from number ``first``: which of them are there already?"""
+
+    file: LargeFile
+    generation: int
+    first: int
+    count: int
+    size: int = 0
+
+    @property
+    def void(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.file.settled or self.file.generation != self.generation
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """The end of chunk ``first`` of ``file``, of which the first ``skip`` bytes are there. What can't be had of it is
+    compared anew.
+    """
+
+    file: LargeFile
+    generation: int
+    first: int
+    skip: int
+
+    @property
+    def void(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.file.settled or self.file.generation != self.generation
+
+
+@dataclass(slots=True, eq=False)
 class Seal:
     """All chunks of ``file`` have arrived: compare its digest and complete it."""
 
@@ -207,7 +261,7 @@ class Pack:
     tries: int = 0
 
 
-Work = Run | Seal | Pack
+Work = Run | Compare | Piece | Seal | Pack
 
 
 class ChunkPlan:
@@ -215,7 +269,7 @@ class ChunkPlan:
 
     Figures: ``files_done`` of ``files_total``, ``bytes_done`` of ``bytes_total``; ``chunks`` that arrived (a
     small file is one) and ``chunks_again``, how many had to be moved again after damage, a change or a lost
-    lane.
+    lane. While it is ``open`` more may be added, and it does not finish.
     """
 
     def __init__(self, lanes: int = 1) -> None:
@@ -226,6 +280,7 @@ class ChunkPlan:
         self._packs: deque[Pack] = deque()
         self._unsettled = 0
         self._begun = 0
+        self.open = False
         self.files_done = self.files_total = 0
         self.bytes_done = self.bytes_total = 0
         self.chunks = self.chunks_again = 0
@@ -251,7 +306,12 @@ class ChunkPlan:
     @property
     def finished(self) -> bool:
         """Whether every file is settled."""
-        return self._unsettled == 0
+        return self._unsettled == 0 and not self.open
+
+    @property
+    def unsettled(self) -> int:
+        """How many packs and large files are not settled."""
+        return self._unsettled
 
     def take(self, budget: int) -> Work | None:
         """The next piece of work, of about ``budget`` bytes at the most; None when nothing is left to take
@@ -269,6 +329,9 @@ class ChunkPlan:
             self._begun += 1
         if self._active:
             file = self._active[0]
+            comparison = file.take_comparison()
+            if comparison is not None:
+                return Compare(file, file.generation, *comparison)
             fair = (self.bytes_total - self.bytes_done) // (2 * self._lanes)
             first, count = file.take(max(1, min(budget, fair) // file.chunk))
             return Run(file, file.generation, first, count)
@@ -283,6 +346,9 @@ class ChunkPlan:
             return
         elif isinstance(work, Seal):
             self._seals.append(work)
+        elif isinstance(work, (Compare, Piece)):
+            work.file.compare_again(work.first, work.count if isinstance(work, Compare) else 1)
+            self._activate(work.file)
         else:
             self._put_back(work.file, work.first, work.count)
 
@@ -297,7 +363,12 @@ class ChunkPlan:
 
     # What became of it
 
-    def chunk_arrived(self, run: Run, index: int, chunk_digest: bytes) -> None:
+    def chunk_differs(self, compare: Compare, index: int) -> None:
+        """Chunk ``index`` was compared and is not there: it will be moved."""
+        if not compare.void and compare.file.put_back(index, 1):
+            self._activate(compare.file)
+
+    def chunk_arrived(self, run: Run | Compare | Piece, index: int, chunk_digest: bytes) -> None:
         """Chunk ``index`` of ``run`` is verified and in its place. The last one of a file brings its seal up."""
         file = run.file
         if run.void or not file.assembly.accept(index, chunk_digest):
@@ -307,7 +378,7 @@ class ChunkPlan:
         if not file.assembly.missing:
             self._seals.append(Seal(file, file.generation))
 
-    def chunk_damaged(self, run: Run, index: int) -> bool:
+    def chunk_damaged(self, run: Run | Compare | Piece, index: int) -> bool:
         """Chunk ``index`` of ``run`` came damaged: it will be moved again. False when it was tried often
         enough.
         """
@@ -318,7 +389,7 @@ class ChunkPlan:
         self._put_back(run.file, index, 1)
         return True
 
-    def begin_again(self, work: Run | Seal, entry: Entry) -> bool:
+    def begin_again(self, work: Run | Compare | Piece | Seal, entry: Entry) -> bool:
         """The file has changed and is now ``entry``: move it from the beginning. False when that happened too
         often.
 

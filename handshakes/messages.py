@@ -57,7 +57,7 @@ class Kind(enum.IntEnum):
 
 
 class Rights(enum.Flag):
-    """What a caller may do. ``DEFAULT`` is everything but stopping the gateway."""
+    """What a caller may do. ``DEFAULT`` is everything but removing what is shared and stopping the gateway."""
 
     NONE = 0
     CALL = 1
@@ -66,8 +66,9 @@ class Rights(enum.Flag):
     WRITE = 8
     STATS = 16
     STOP = 32
+    REMOVE = 64
     DEFAULT = 31
-    ALL = 63
+    ALL = 127
 
     @classmethod
     def of(cls, given: Rights | str) -> Rights:

@@ -22,12 +22,14 @@ from handshakes.errors import UnsafePath
 
 __all__ = [
     "COMPONENT_LIMIT",
+    "DEVICES",
     "PATH_LIMIT",
     "check_component",
     "check_path",
     "from_bytes",
     "is_partial",
     "partial_name",
+    "split_native",
     "to_bytes",
 ]
 
@@ -37,9 +39,10 @@ PATH_LIMIT: Final = 4096
 COMPONENT_LIMIT: Final = 255
 """The most bytes in one component: NAME_MAX of Linux, macOS and NTFS."""
 
-_DEVICES: Final = re.compile(
+DEVICES: Final = re.compile(
     r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³])[ ]*(?:[.:].*)?", re.IGNORECASE | re.DOTALL
 )
+"""Matches, as a whole, the names of devices of Windows, with any extension."""
 
 _DEVICE_NAMES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{kind}{n}" for kind in ("COM", "LPT") for n in range(10))]
@@ -109,6 +112,20 @@ def _check_whole(path: str) -> tuple[str, ...]:
     return tuple(path.split("/"))
 
 
+def split_native(path: str) -> tuple[str, ...]:
+    """The components of ``path``; refused is only what is no path below a folder of a POSIX system.
+
+    For paths that never leave systems of one kind, or that are escaped before they do. Raises `UnsafePath`.
+    """
+    components = tuple(path.split("/"))
+    if "\0" in path or len(to_bytes(path)) > PATH_LIMIT or not all(components) or _UPWARDS.intersection(components):
+        raise UnsafePath(f"the path {_shown(path)} is refused: it leads to nothing below a folder")
+    return components
+
+
+_UPWARDS: Final = frozenset([".", ".."])
+
+
 def check_component(name: str) -> str:
     """``name``, when it is safe as one component of a path; raises `UnsafePath` as `check_path` does."""
     if "/" in name:
@@ -168,7 +185,7 @@ def _why_unsafe_component(name: str) -> str:
         return f"it has the component {name!r}"
     if len(name) > 1 and name[1] == ":" and name[0].isascii() and name[0].isalpha():
         return f"{name[:2]!r} is a drive letter on Windows"
-    if _DEVICES.fullmatch(name):
+    if DEVICES.fullmatch(name):
         return f"{name!r} names a device on Windows"
     if len(to_bytes(name)) > COMPONENT_LIMIT:
         return f"it has a component of more than {COMPONENT_LIMIT} bytes"

@@ -8,7 +8,13 @@ of them are unanswered; a caller that named files itself sends NAMES, each answe
 *Fetch* (``files.fetch``): the caller asks with RUN (consecutive chunks of one file), PACK (many small files)
 and SEAL (the digest of a file as it is now) and sends FINISH at the end. Everything is answered strictly in
 order: a RUN by its CHUNKs, a PACK by one PACK, a SEAL by one SEAL. The gateway remembers nothing between
-requests.
+requests. Who holds a part of the data already asks with SUMS (the digests of ranges of one file), PIECE (one chunk
+from some offset in it) and GROWN (small files, of which only what follows the longest beginning that is known comes).
+A gateway that was told that it may sends bodies compressed (zstd): of a CHUNK its status says so, a PACK and a GROWN
+have the size of their body in the head then.
+
+*Remove* (``files.remove``): the caller sends one REMOVE for each file with the digest of what it holds of it; each is
+answered by one RECEIPT, once the file is gone or stays.
 
 *Store* (``files.store``): the caller sends CHUNK, PACK, SEAL (these are all chunks, this is the file's
 digest) and DROP (forget this file), each answered in order by one RECEIPT, and FINISH at the end.
@@ -46,6 +52,8 @@ __all__ = [
     "encode_receipt",
     "encode_rows",
     "reason_text",
+    "status_of",
+    "unpack_head",
 ]
 
 PAGE_WINDOW: Final = 4
@@ -70,6 +78,10 @@ class Code(enum.IntEnum):
     DROP = 8
     RECEIPT = 9
     FINISH = 10
+    SUMS = 11
+    PIECE = 12
+    GROWN = 13
+    REMOVE = 14
 
 
 class Status(enum.IntEnum):
@@ -84,6 +96,8 @@ class Status(enum.IntEnum):
     """It can't be had or stored, for the reason that comes with this."""
     DAMAGED = 4
     """The data does not have the digest that came with it."""
+    COMPRESSED = 5
+    """As OK; the data is compressed."""
 
 
 _STATUSES: Final = frozenset(Status)
@@ -96,14 +110,15 @@ def reason_text(data: Bytes) -> str:
     return bytes(data[:REASON_LIMIT]).decode("utf-8", "replace")
 
 
-def _status(number: int) -> Status:
+def status_of(number: int) -> Status:
+    """The status with this number. Raises `RemoteProtocolError`."""
     if number not in _STATUSES:
         raise RemoteProtocolError(f"a file message has the unknown status {number}")
     return _KNOWN[number]
 
 
-def _unpack(form: struct.Struct, head: bytes, what: str) -> tuple[int, ...]:
-    """The fields of ``head``, which may go on behind them."""
+def unpack_head(form: struct.Struct, head: bytes, what: str) -> tuple[int, ...]:
+    """The fields of ``head``, which may go on behind them. Raises `RemoteProtocolError` when they are not all there."""
     if len(head) < form.size:
         raise RemoteProtocolError(f"a {what} has a head of {len(head)} bytes; it needs {form.size}")
     return form.unpack_from(head)
@@ -129,7 +144,7 @@ class Want(NamedTuple):
     @classmethod
     def decode(cls, head: bytes) -> Want:
         """The request in ``head``; its chunks lie within the file."""
-        size, mtime_ns, mode, identity, chunk, first, chunks = _unpack(_WANT, head, "request for chunks")
+        size, mtime_ns, mode, identity, chunk, first, chunks = unpack_head(_WANT, head, "request for chunks")
         if first + chunks > chunk_count(size, chunk):
             raise RemoteProtocolError(f"chunks {first} to {first + chunks} were asked for, of a file of {size} bytes")
         return cls(Entry(from_bytes(head[_WANT.size :]), size, mtime_ns, mode, identity), chunk, first, chunks)
@@ -169,7 +184,7 @@ class ChunkHead(NamedTuple):
         status, number, digest, size, mtime_ns, mode, identity = _CHUNK.unpack(head)
         if size < 0 or mode > 0o777:
             raise RemoteProtocolError(f"a chunk comes from a file of {size} bytes and mode {mode:o}")
-        return cls(_status(status), number, digest, size, mtime_ns, mode, identity)
+        return cls(status_of(status), number, digest, size, mtime_ns, mode, identity)
 
 
 _CHUNK: Final = struct.Struct("<BI16sqqHI")
@@ -207,7 +222,7 @@ class PutHead(NamedTuple):
         if size < 0 or mode > 0o777 or number >= max(1, chunk_count(size, chunk)):
             raise RemoteProtocolError(f"chunk {number} of {chunk} bytes came for a file of {size} bytes, mode {mode:o}")
         entry = Entry(from_bytes(head[_PUT.size :]), size, mtime_ns, mode)
-        return cls(_status(status), generation, entry, chunk, number, digest)
+        return cls(status_of(status), generation, entry, chunk, number, digest)
 
 
 _PUT: Final = struct.Struct("<BHqqHII16s")
@@ -246,7 +261,7 @@ def decode_rows(body: Bytes, count: int) -> tuple[list[Row], memoryview]:
     for status, mode, length, mtime_ns, digest in _ROW.iter_unpack(view[:size]):
         if mode > 0o777:
             raise RemoteProtocolError(f"a pack has a file of mode {mode:o}")
-        rows.append(new(Row, (_OK if not status else _status(status), mode, length, mtime_ns, digest)))
+        rows.append(new(Row, (_OK if not status else status_of(status), mode, length, mtime_ns, digest)))
         total += length
     if total != len(view) - size or total > PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT:
         raise RemoteProtocolError(f"the files of a pack have {total} bytes, but {len(view) - size} came with it")
@@ -282,7 +297,7 @@ def decode_receipt(body: Bytes, count: int) -> list[Receipt]:
     receipts = []
     at = count
     for number in data[:count]:
-        status, reason = _status(number), ""
+        status, reason = status_of(number), ""
         if status:
             start = at + _LENGTH.size
             at = start + (_LENGTH.unpack_from(data, at)[0] if start <= len(data) else 0)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handshakes.auth import NONCE_SIZE, derive_key
 from handshakes.connection import LIMIT, Connection, Role
@@ -22,6 +22,7 @@ from pynetwork.transport import Deadline, Stream, backoff
 if TYPE_CHECKING:
     import ssl
 
+    from pynetwork.backup import BackupReport
     from pynetwork.swarm import Swarm
     from pynetwork.tls import TLS
 
@@ -99,6 +100,13 @@ class Controller(ControllerNames):
         from pynetwork.swarm import Swarm  # noqa: PLC0415
 
         return Swarm(lambda: self.get_client(wait), count, self.download_dir)
+
+    def backup(self, share: str, to: str | os.PathLike[str], **options: Any) -> BackupReport:
+        """Mirror the shared folder ``share`` into the folder ``to``."""
+        # Only now, as it takes a while.
+        from pynetwork.backup import backup  # noqa: PLC0415
+
+        return backup(self.get_client, f"{self.host}:{self.port}", share, to, **options)
 
     def stop_gateway(self) -> None:
         """Stop the gateway. Raises `Forbidden` unless this controller's key grants the right ``stop``."""

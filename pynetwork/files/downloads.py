@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from handshakes.chunks import Pack, Run, Seal, Work
+from handshakes.chunks import Compare, Pack, Piece, Run, Seal, Work
 from handshakes.errors import RemoteProtocolError, UnsafePath
 from handshakes.manifest import Entry, Page, Skipped, decode_page, digest, hole_digest
 from handshakes.messages import Message
@@ -33,7 +33,7 @@ from pynetwork.files.folders import Folder, folds_case, reason_for
 from pynetwork.files.jobs import Asked, Carrier, Job, JobLane, Progress
 from pynetwork.files.partials import PartialFile, TargetExists, write_file
 
-__all__ = ["Download", "list_share"]
+__all__ = ["Download", "DownloadLane", "list_share", "other_entry"]
 
 _NAMES = 256
 
@@ -237,12 +237,12 @@ class DownloadLane(JobLane):
             head = Want(entry, file.chunk).encode()
             self.expect(work, 0, len(head))
             self.operation.send(Code.SEAL, head)
-        else:
+        elif isinstance(work, Run):
             head = Want(entry, file.chunk, work.first, work.count).encode()
             self.expect(work, work.count * file.chunk, len(head))
             self.operation.send(Code.RUN, head)
 
-    def _prepare(self, work: Run | Seal) -> Entry | None:
+    def _prepare(self, work: Run | Compare | Piece | Seal) -> Entry | None:
         """Make the partial file, if this is the first that is heard of the file. Answers with what the file is, None
         when nobody waits for this work any more.
         """
@@ -299,7 +299,7 @@ class DownloadLane(JobLane):
             if status is Status.FAILED:
                 skipped.append(Skipped(entry.path, reason_text(piece)))
             elif status is Status.CHANGED:
-                again.append(_other(entry, piece))
+                again.append(other_entry(entry, piece))
             elif status is not Status.OK or length > entry.size:
                 raise RemoteProtocolError(f"{length} bytes of {entry.path!r} came in place of {entry.size}")
             elif digest(piece) != expected:
@@ -342,7 +342,7 @@ class DownloadLane(JobLane):
         with job.changed:
             job.chunk_arrived(run, number, head.digest)
 
-    def _may_go_on(self, run: Run, head: ChunkHead, message: Message) -> bool:
+    def _may_go_on(self, run: Run | Compare | Piece, head: ChunkHead, message: Message) -> bool:
         """Whether a chunk has come, rather than bad news about its file. The lock is held."""
         entry = run.file.entry
         if head.status is Status.FAILED:
@@ -357,7 +357,7 @@ class DownloadLane(JobLane):
             return True
         return False
 
-    def _give_up(self, work: Run | Seal, reason: str) -> None:
+    def _give_up(self, work: Run | Compare | Piece | Seal, reason: str) -> None:
         with self.job.changed:
             if not work.void:
                 self.job.fail_file(work.file, reason)
@@ -391,7 +391,7 @@ class DownloadLane(JobLane):
         return False
 
 
-def _other(entry: Entry, data: memoryview) -> Entry:
+def other_entry(entry: Entry, data: memoryview) -> Entry:
     """The file that has the name of ``entry`` now."""
     page = decode_page(data)
     if len(page.files) != 1 or page.files[0].path != entry.path:

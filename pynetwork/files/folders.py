@@ -18,15 +18,26 @@ import stat
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry, Page, Skipped
-from handshakes.paths import check_path, is_partial
+from handshakes.paths import check_path, is_partial, split_native
 
-__all__ = ["NO_FILE", "Directory", "Folder", "NotAFile", "Turn", "entry_of", "folds_case", "reason_for", "walk"]
+__all__ = [
+    "NO_FILE",
+    "Directory",
+    "Folder",
+    "NotAFile",
+    "Turn",
+    "entry_of",
+    "folds_case",
+    "read_into",
+    "reason_for",
+    "walk",
+]
 
 _MOST_LOOKED_AT = 4096
 _UNNAMED = getattr(os, "O_TMPFILE", 0)
@@ -159,6 +170,26 @@ class Directory(ABC):
         """Set when the file ``name`` was read and changed, in ns."""
 
     @abstractmethod
+    def link(self, name: str, to: Directory, final: str) -> None:
+        """Give the file ``name`` a second name, ``final`` in ``to``. Raises `OSError` where that can't be."""
+
+    @abstractmethod
+    def read_link(self, name: str) -> str:
+        """Where the symbolic link ``name`` leads."""
+
+    @abstractmethod
+    def make_link(self, name: str, target: str) -> None:
+        """Make the symbolic link ``name``."""
+
+    @abstractmethod
+    def dress(self, mode: int | None, times: tuple[int, int]) -> None:
+        """Give the directory itself these permission bits (None: as they are) and times, in ns."""
+
+    @abstractmethod
+    def own_status(self) -> os.stat_result:
+        """What the directory itself is."""
+
+    @abstractmethod
     def entries(self) -> Iterator[os.DirEntry[str]]:
         """What is in it, in the order of the file system."""
 
@@ -225,6 +256,24 @@ class HandleDirectory(Directory):
     def set_times(self, name: str, times: tuple[int, int]) -> None:
         os.utime(name, ns=times, dir_fd=self._handle, follow_symlinks=False)
 
+    def link(self, name: str, to: Directory, final: str) -> None:
+        assert isinstance(to, HandleDirectory)
+        os.link(name, final, src_dir_fd=self._handle, dst_dir_fd=to._handle, follow_symlinks=False)
+
+    def read_link(self, name: str) -> str:
+        return os.readlink(name, dir_fd=self._handle)
+
+    def make_link(self, name: str, target: str) -> None:
+        os.symlink(target, name, dir_fd=self._handle)
+
+    def dress(self, mode: int | None, times: tuple[int, int]) -> None:
+        if mode is not None:
+            os.fchmod(self._handle, mode | stat.S_IRWXU)
+        os.utime(self._handle, ns=times)
+
+    def own_status(self) -> os.stat_result:
+        return os.fstat(self._handle)
+
     def entries(self) -> Iterator[os.DirEntry[str]]:
         with os.scandir(self._handle) as found:
             yield from found
@@ -283,6 +332,25 @@ class PlainDirectory(Directory):
     def set_times(self, name: str, times: tuple[int, int]) -> None:
         os.utime(self._within(name), ns=times)
 
+    def link(self, name: str, to: Directory, final: str) -> None:
+        assert isinstance(to, PlainDirectory)
+        os.link(self._within(name), to._within(final))
+
+    def read_link(self, name: str) -> str:
+        return os.readlink(self._within(name))
+
+    def make_link(self, name: str, target: str) -> None:
+        os.symlink(target, self._within(name))
+
+    def dress(self, mode: int | None, times: tuple[int, int]) -> None:  # noqa: ARG002 - they have no such bits
+        self._verify()
+        with contextlib.suppress(PermissionError):
+            os.utime(self._path, ns=times)
+
+    def own_status(self) -> os.stat_result:
+        self._verify()
+        return os.stat(self._path)
+
     def entries(self) -> Iterator[os.DirEntry[str]]:
         self._verify()
         with os.scandir(self._path) as found:
@@ -300,7 +368,8 @@ class Folder:
 
     ``path`` itself is its owner's choice: there, links are followed. Directories on the way to what is written are made
     with the permission bits in ``modes``, as far as the umask lets them. At most ``kept`` directories are held
-    open. Raises `OSError` when it can't be opened.
+    open. Names that other systems can't have are refused unless ``portable`` is False; on Windows they always are.
+    Raises `OSError` when it can't be opened.
     """
 
     def __init__(
@@ -311,6 +380,7 @@ class Folder:
         kept: int = 32,
         handles: bool = HAS_HANDLES,
         windows: bool = _WINDOWS,
+        portable: bool = True,
     ) -> None:
         where = os.path.realpath(path)
         self.path = Path(where)
@@ -318,6 +388,7 @@ class Folder:
             Path(where).mkdir(parents=True, exist_ok=True)
         self.modes: Mapping[tuple[str, ...], int] = {}
         self._windows = windows
+        self._portable = portable or windows
         self._kept = max(2, kept)
         if handles:
             self._root: Directory = HandleDirectory(os.open(where, _DIRECTORY & ~_NO_FOLLOW))
@@ -327,7 +398,9 @@ class Folder:
         self._last: tuple[tuple[str, ...], Directory] = ((), self._root)
 
     def split(self, path: str) -> tuple[str, ...]:
-        """The components of ``path``. Raises `UnsafePath` as `check_path`, on Windows for more."""
+        """The components of ``path``. Raises `UnsafePath` as `check_path` or `split_native`, on Windows for more."""
+        if not self._portable:
+            return split_native(path)
         components = check_path(path)
         if self._windows:
             for component in components:
@@ -496,3 +569,27 @@ def _sort_in(
 def _brief(error: Exception) -> str:
     """The reason alone: the path stands beside it."""
     return reason_for(error).rpartition("is refused: ")[2]
+
+
+def read_into(handle: int, view: memoryview, offset: int) -> int:
+    """Read until ``view`` is full or the file ends; answers how many bytes there were."""
+    size = len(view)
+    if not size:
+        return 0
+    got = _preadv(handle, (view,), offset)
+    while 0 < got < size:
+        more = _preadv(handle, (view[got:],), offset + got)
+        if not more:
+            break
+        got += more
+    return got
+
+
+def _seek_and_read(handle: int, views: tuple[memoryview], offset: int) -> int:
+    os.lseek(handle, offset, os.SEEK_SET)
+    data = os.read(handle, len(views[0]))
+    views[0][: len(data)] = data
+    return len(data)
+
+
+_preadv: Callable[[int, tuple[memoryview], int], int] = getattr(os, "preadv", _seek_and_read)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from handshakes.chunks import TRIES, ChunkPlan, LargeFile, Pack, Run, Seal, Work
+from handshakes.chunks import TRIES, ChunkPlan, Compare, LargeFile, Pack, Piece, Run, Seal, Work
 from handshakes.errors import ConnectionLost, DeadlineExceeded, RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.messages import Bytes, Message
@@ -260,14 +260,14 @@ class Job(ABC):
         if self.plan.finished:
             self.notify()
 
-    def chunk_arrived(self, run: Run, number: int, chunk_digest: bytes) -> None:
+    def chunk_arrived(self, run: Run | Compare | Piece, number: int, chunk_digest: bytes) -> None:
         """A chunk is verified and in its place."""
         self.plan.chunk_arrived(run, number, chunk_digest)
         if not run.file.assembly.missing:
             self.notify()
         self.show()
 
-    def chunk_damaged(self, run: Run, number: int) -> None:
+    def chunk_damaged(self, run: Run | Compare | Piece, number: int) -> None:
         """A chunk came damaged: it is moved again, or its file given up."""
         if self.plan.chunk_damaged(run, number):
             self.notify()
@@ -298,7 +298,7 @@ class Job(ABC):
         self.notify()
         self.show()
 
-    def begin_again(self, work: Run | Seal, entry: Entry) -> bool:
+    def begin_again(self, work: Run | Compare | Piece | Seal, entry: Entry) -> bool:
         """The file has changed: move it from the beginning, unless that happened too often. False when given
         up.
         """

@@ -20,21 +20,23 @@ from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry
 from handshakes.messages import Bytes
 from handshakes.paths import is_partial, partial_name
-from pynetwork.files.folders import CREATE, REUSE, Directory, Folder
+from pynetwork.files.folders import CREATE, REUSE, Directory, Folder, read_into
 
 try:
     import fcntl
 except ImportError:  # Windows: there, a file that is open can't be removed, which serves as the lock
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["PartialFile", "TargetBusy", "TargetExists", "write_file"]
+__all__ = ["NO_LOCKS", "PartialFile", "TargetBusy", "TargetExists", "write_file"]
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+NO_LOCKS = frozenset([errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+"""What file systems without locks answer to who wants one."""
 _CLAIMS = 16
 # Bytes written by one call. For more at once Linux takes memory in larger pieces; a virtual machine that gives free
 # memory back has just those to fetch from its host again, and is then slower than a disk.
 _PIECE = 128 << 10
 _ZEROS = bytes(1 << 16)
+_COPIED = 1 << 20
 
 
 class TargetBusy(OSError):
@@ -106,11 +108,14 @@ def _write_unnamed(folder: Folder, entry: Entry, data: Bytes, *, durable: bool) 
 class PartialFile:
     """A file that is gathered chunk by chunk, by several threads, until it is complete or given up.
 
-    Raises `UnsafePath` and `OSError` (`TargetBusy` when somebody else is gathering the same target).
+    ``had``: so many bytes of it, at the most, were there before, left by an earlier transfer. With ``keep`` it stays
+    where it is when it can't be completed. Raises `UnsafePath` and `OSError` (`TargetBusy` when somebody else is
+    gathering the same target).
     """
 
-    def __init__(self, folder: Folder, entry: Entry) -> None:
+    def __init__(self, folder: Folder, entry: Entry, *, keep: bool = False) -> None:
         self._claim = _claim_target(folder, entry.path, 0o600, own=True)
+        self._keep = keep
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._writers = 0
@@ -122,8 +127,22 @@ class PartialFile:
                 self._had = min(os.fstat(self._claim.handle).st_size, entry.size)
             os.ftruncate(self._claim.handle, entry.size)
         except BaseException:
-            self.discard()
+            self.release()
             raise
+
+    @property
+    def had(self) -> int:
+        """See the class."""
+        return self._had
+
+    def read_into(self, view: memoryview, offset: int) -> int:
+        """Read what is at ``offset``; answers how many bytes there were, 0 when the file has ended meanwhile."""
+        if not self._enter():
+            return 0
+        try:
+            return read_into(self._claim.handle, view, offset)
+        finally:
+            self._leave()
 
     def write(self, data: Bytes, offset: int) -> bool:
         """Put ``data`` at ``offset``. False when the file has ended meanwhile: then nothing was written."""
@@ -161,11 +180,40 @@ class PartialFile:
             try:
                 self._claim.complete(entry, durable=durable, overwrite=overwrite)
             except BaseException:
-                self._claim.unlink()
+                self._unlink_unless_kept()
                 raise
             finally:
                 self._ended = True
                 self._close_if_idle()
+
+    def complete_by_appending(self, entry: Entry, start: int, *, durable: bool = False) -> bool:
+        """All data from ``start`` on is there, and what has the name holds just what comes before: append it there.
+
+        False when that can't be, because what has the name is something else or has several names: then nothing has
+        changed. Raises `OSError`; then what has the name is as it was, unless even that can't be done.
+        """
+        with self._lock:
+            self._idle.wait_for(lambda: not self._writers)
+            if self._ended:
+                raise OSError(errno.ECANCELED, "it was given up meanwhile")
+            if not self._claim.append(entry, start, durable=durable):
+                return False
+            self._claim.unlink()
+            self._ended = True
+            self._close_if_idle()
+            return True
+
+    def release(self) -> None:
+        """Give it up; it is removed unless it is to be kept. Doing so twice, or after completion, is fine."""
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._unlink_unless_kept()
+                self._close_if_idle()
+
+    def _unlink_unless_kept(self) -> None:
+        if not self._keep:
+            self._claim.unlink()
 
     def discard(self) -> None:
         """Give it up and remove it. Doing so twice, or after completion, is fine."""
@@ -231,6 +279,33 @@ class _Claim:
         self.directory.replace(self.partial, self.name)
         if durable:
             self.directory.flush()
+
+    def append(self, entry: Entry, start: int, *, durable: bool) -> bool:
+        """Append the data from ``start`` on to the file that has the name, if that has ``start`` bytes now."""
+        try:
+            target = self.directory.open(self.name, REUSE)
+        except OSError:
+            return False
+        try:
+            status = os.fstat(target)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != start:
+                return False
+            try:
+                _copy(self.handle, target, start, entry.size)
+            except BaseException:
+                os.ftruncate(target, start)
+                raise
+            if status.st_mode & 0o7777 != entry.mode and hasattr(os, "fchmod"):
+                os.fchmod(target, entry.mode & 0o777)
+            if durable:
+                os.fsync(target)
+            if fcntl is not None:
+                os.utime(target, ns=(time.time_ns(), entry.mtime_ns))
+        finally:
+            os.close(target)
+        if fcntl is None:
+            self.directory.set_times(self.name, (time.time_ns(), entry.mtime_ns))
+        return True
 
     def unlink(self) -> None:
         """Remove the partial file."""
@@ -353,7 +428,7 @@ def _lock(handle: int) -> None:
         raise TargetBusy from None
     except OSError as error:
         # Some network file systems have no locks; there, two transfers to one target are not told apart.
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
 
 
@@ -365,6 +440,17 @@ def _write_all(handle: int, data: Bytes, offset: int) -> None:
         written = _pwrite(handle, left[:_PIECE], offset)
         offset += written
         left = left[written:]
+
+
+def _copy(source: int, target: int, start: int, end: int) -> None:
+    """Copy the bytes from ``start`` to ``end`` of one file to the same place in another. Raises `OSError`."""
+    view = memoryview(bytearray(min(_COPIED, end - start)))
+    while start < end:
+        got = read_into(source, view[: end - start], start)
+        if not got:
+            raise OSError(errno.EIO, "the partial file is shorter than it was")
+        _write_all(target, view[:got], start)
+        start += got
 
 
 def _seek_and_write(handle: int, data: Bytes, offset: int) -> int:

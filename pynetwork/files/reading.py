@@ -15,9 +15,10 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from handshakes.chunks import Assembly
+from handshakes.deltas import Beginning, GrownRow, Range
 from handshakes.errors import UnsafePath
 from handshakes.manifest import (
     DIGEST_SIZE,
@@ -26,12 +27,13 @@ from handshakes.manifest import (
     PACK_TABLE,
     Entry,
     chunk_count,
+    chunk_size_for,
     digest,
     encode_file,
     hole_digest,
 )
 from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
-from pynetwork.files.folders import Folder, NotAFile, Turn, entry_of, reason_for
+from pynetwork.files.folders import Folder, NotAFile, Turn, entry_of, read_into, reason_for
 
 __all__ = ["DigestCache", "Reader", "Unsteady"]
 
@@ -174,7 +176,9 @@ class Reader:
             return self._read_pack(entries)
 
     def _read_pack(self, entries: Iterable[Entry]) -> tuple[list[RowFields], memoryview]:
-        buffer = self._room(PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT)
+        return self._read_pack_into(self._room(PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT), entries)
+
+    def _read_pack_into(self, buffer: memoryview, entries: Iterable[Entry]) -> tuple[list[RowFields], memoryview]:
         rows: list[RowFields] = []
         at = 0
         for entry in entries:
@@ -195,7 +199,7 @@ class Reader:
     def _read_small(self, entry: Entry, view: memoryview) -> RowFields:
         handle = self._folder.open_file(entry.path)
         try:
-            got = _read_into(handle, view, 0)
+            got = read_into(handle, view, 0)
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise NotAFile(status.st_mode)
@@ -209,7 +213,72 @@ class Reader:
             os.close(handle)
         return 0, status.st_mode & 0o777, got, status.st_mtime_ns, digest(view[:got])
 
+    def read_grown(self, files: Iterable[tuple[Entry, Sequence[Beginning]]]) -> tuple[list[GrownRow], memoryview]:
+        """Read small files, of each only what follows the longest of the beginnings that it really has.
+
+        Answers a row each and the data; otherwise as ``read_pack``.
+        """
+        with self._turn.taken():
+            return self._read_grown(files)
+
+    def _read_grown(self, files: Iterable[tuple[Entry, Sequence[Beginning]]]) -> tuple[list[GrownRow], memoryview]:
+        buffer = self._room(PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT)
+        rows: list[GrownRow] = []
+        at = 0
+        for entry, beginnings in files:
+            (row,), data = self._read_pack_into(buffer[at:], (entry,))
+            status, mode, length, mtime_ns, whole = row
+            known = skip = 0
+            if status == Status.OK:
+                known, skip = _longest(beginnings, data)
+                data = data[skip:]
+                buffer[at : at + len(data)] = data
+            rows.append(GrownRow(Status(status), mode, known, length - skip, mtime_ns, whole))
+            at += length - skip
+        return rows, buffer[:at]
+
     # Large files
+
+    def read_piece(self, entry: Entry, chunk: int, index: int, skip: int) -> tuple[ChunkHead, memoryview]:
+        """Chunk ``index`` without its first ``skip`` bytes, with the digest of the rest. Raises as ``read_chunk``."""
+        head, data = self._read_chunk(self._file(entry), entry, chunk, index)
+        if head.status is Status.CHANGED:
+            return head, data
+        if head.status is Status.HOLE:
+            data = self._room(chunk)[: min(chunk, entry.size - index * chunk)]
+            data[:] = bytes(len(data))
+        piece = data[skip:]
+        return head._replace(status=Status.OK, digest=digest(piece)), piece
+
+    def sums(self, entry: Entry, ranges: Sequence[Range]) -> tuple[ChunkHead, list[bytes]]:
+        """The digests of these ranges of a file that was listed as ``entry``, and what it is now, in a head.
+
+        Raises as ``read_chunk``. What was read before, of the very same version of the file, is not read again.
+        """
+        file = self._file(entry)
+        status = os.fstat(file.handle)
+        settled = self._is_settled(entry, status)
+        found: list[bytes] = []
+        for offset, length in ranges:
+            chunk = chunk_size_for(entry.size)
+            index = offset // chunk
+            whole = offset == index * chunk and length == min(chunk, entry.size - offset)
+            version = self._version(entry, status, chunk) if whole and settled else None
+            known = self._digests.get(version, index) if version is not None else None
+            if known is None and whole:
+                head, _ = self._read_chunk(file, entry, chunk, index)
+                if head.status is Status.CHANGED:
+                    return head, []
+                known = head.digest
+            elif known is None:
+                view = self._room(length)[:length]
+                if read_into(file.handle, view, offset) < length:
+                    return _head(Status.CHANGED, 0, _NOTHING, entry_of(entry.path, os.fstat(file.handle))), []
+                known = digest(view)
+            found.append(known)
+        now = entry_of(entry.path, os.fstat(file.handle))
+        changed = now.size < entry.size or now.identity != entry.identity
+        return _head(Status.CHANGED if changed else Status.OK, 0, _NOTHING, now), [] if changed else found
 
     def read_chunk(self, entry: Entry, chunk: int, index: int) -> tuple[ChunkHead, memoryview]:
         """Chunk ``index`` of a file that was listed as ``entry``. Raises `UnsafePath` and `OSError`."""
@@ -220,7 +289,7 @@ class Reader:
         length = min(chunk, entry.size - offset)
         view = self._room(length)[:length]
         hole = file.is_hole(offset, length)
-        got = length if hole else _read_into(file.handle, view, offset)
+        got = length if hole else read_into(file.handle, view, offset)
         status = os.fstat(file.handle)
         now = entry_of(entry.path, status)
         if got < length or now.size < entry.size or now.identity != entry.identity:
@@ -290,6 +359,14 @@ class Reader:
             self._close_file(path)
 
 
+def _longest(beginnings: Sequence[Beginning], data: memoryview) -> tuple[int, int]:
+    """Number (from 1) and size of the longest of the beginnings that ``data`` has; zeros when it has none."""
+    for number, (size, expected) in sorted(enumerate(beginnings, 1), key=lambda each: -each[1].size):
+        if size <= len(data) and digest(data[:size]) == expected:
+            return number, size
+    return 0, 0
+
+
 def _head(status: Status, index: int, found: bytes, now: Entry) -> ChunkHead:
     return ChunkHead(status, index, found, now.size, now.mtime_ns, now.mode, now.identity)
 
@@ -302,34 +379,10 @@ def _read_steadily(handle: int, view: memoryview) -> tuple[os.stat_result, int]:
     before = os.fstat(handle)
     seen: tuple[int, bytes] | None = None
     for _ in range(_READINGS):
-        got = _read_into(handle, view, 0)
+        got = read_into(handle, view, 0)
         after = os.fstat(handle)
         now = (got, digest(view[:got]))
         if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns) or now == seen:
             return before, got
         before, seen = after, now
     raise Unsteady
-
-
-def _read_into(handle: int, view: memoryview, offset: int) -> int:
-    """Read until ``view`` is full or the file ends; answers how many bytes there were."""
-    size = len(view)
-    if not size:
-        return 0
-    got = _preadv(handle, (view,), offset)
-    while 0 < got < size:
-        more = _preadv(handle, (view[got:],), offset + got)
-        if not more:
-            break
-        got += more
-    return got
-
-
-def _seek_and_read(handle: int, views: tuple[memoryview], offset: int) -> int:
-    os.lseek(handle, offset, os.SEEK_SET)
-    data = os.read(handle, len(views[0]))
-    views[0][: len(data)] = data
-    return len(data)
-
-
-_preadv: Callable[[int, tuple[memoryview], int], int] = getattr(os, "preadv", _seek_and_read)

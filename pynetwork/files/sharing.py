@@ -6,11 +6,14 @@ that several lanes can bring one file, until the last lane has gone and for a gr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 
-from handshakes.errors import NotFound, RemoteProtocolError, UnsafePath
+from handshakes.deltas import PieceWant, decode_grown, decode_ranges, encode_grown_rows
+from handshakes.errors import BadRequest, DeadlineExceeded, NotFound, RemoteProtocolError, UnsafePath
 from handshakes.manifest import (
     PACK_FILES,
     PACK_SIZE,
@@ -34,6 +37,7 @@ from handshakes.transfer import (
 from pynetwork.files.folders import Folder, Turn, reason_for, walk
 from pynetwork.files.reading import DigestCache, Reader
 from pynetwork.files.storing import Uploads
+from pynetwork.files.surveying import Surveyor
 from pynetwork.service import ServedOperation, Verb
 
 __all__ = ["FileService"]
@@ -41,6 +45,8 @@ __all__ = ["FileService"]
 logger = logging.getLogger(__name__)
 
 _PAGE_SIZE = 64 << 10
+_SHORTEST_INTERVAL = 0.02
+_LONGEST_INTERVAL = 30.0
 _NOTHING = bytes(16)
 
 
@@ -48,8 +54,9 @@ class FileService:
     """Serves the folders in ``shares`` (name to folder) and stores uploads below ``download_dir``.
 
     ``grace``: for how many seconds an upload whose lanes were all lost is kept, so that it can go on.
-    Verbs: ``files.shares()``, ``files.list(share, named)``, ``files.fetch(share)``, ``files.store(dirname,
-    token, durable)`` and ``files.target(dirname)``; their messages are in `handshakes.transfer`.
+    Verbs: ``files.shares()``, ``files.list(share, named)``, ``files.survey(share, interval)``,
+    ``files.fetch(share, portable)``, ``files.store(dirname, token, durable)`` and ``files.target(dirname)``; their
+    messages are in `handshakes.transfer`, `handshakes.deltas` and `handshakes.survey`.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class FileService:
         return {
             "files.shares": Verb(self._list_shares, Rights.READ),
             "files.list": Verb(self._list, Rights.READ),
+            "files.survey": Verb(self._survey, Rights.READ),
             "files.fetch": Verb(self._fetch, Rights.READ),
             "files.store": Verb(self._store, Rights.WRITE),
             "files.target": Verb(self._target, Rights.WRITE),
@@ -90,13 +98,13 @@ class FileService:
     def _list_shares(self, _operation: ServedOperation) -> list[str]:
         return list(self._shares)
 
-    def _open_share(self, share: object) -> Folder:
+    def _open_share(self, share: object, *, portable: bool = True) -> Folder:
         where = self._shares.get(share) if isinstance(share, str) else None
         if where is None:
             known = ", ".join(map(repr, self._shares)) or "none"
             raise NotFound(f"this gateway shares no folder {share!r}; it shares: {known}")
         try:
-            return Folder(where)
+            return Folder(where, portable=portable)
         except OSError as error:
             raise NotFound(f"the shared folder {share!r} can't be opened: {reason_for(error)}") from error
 
@@ -105,10 +113,21 @@ class FileService:
             if named:
                 _answer_names(operation, folder)
             else:
-                _send_pages(operation, folder)
+                _Window(operation).send_pages(_walked(folder))
 
-    def _fetch(self, operation: ServedOperation, share: str) -> None:
-        with self._open_share(share) as folder:
+    def _survey(self, operation: ServedOperation, share: str, interval: float | None = None) -> None:
+        """All rows; with ``interval`` go on telling what changes, looking every so many seconds."""
+        if interval is not None and not _SHORTEST_INTERVAL <= interval <= _LONGEST_INTERVAL:
+            raise BadRequest(f"a folder can be followed every {_SHORTEST_INTERVAL} to {_LONGEST_INTERVAL} seconds")
+        with self._open_share(share, portable=False) as folder:
+            surveyor = Surveyor(folder, follow=interval is not None)
+            window = _Window(operation)
+            window.send_pages(surveyor.survey())
+            while interval is not None and not window.pause(interval):
+                window.send_pages(surveyor.changes())
+
+    def _fetch(self, operation: ServedOperation, share: str, portable: bool = True) -> None:
+        with self._open_share(share, portable=portable) as folder:
             reader = Reader(folder, self._digests, share, self._turn)
             try:
                 while True:
@@ -145,15 +164,35 @@ class FileService:
                 operation.send(Code.RECEIPT, b"", encode_receipt(receipts))
 
 
-def _send_pages(operation: ServedOperation, folder: Folder) -> None:
-    credit = PAGE_WINDOW
-    for page in _pages(_walked(folder)):
-        if not credit:
-            if operation.receive().code != Code.MORE:
-                raise RemoteProtocolError("something else than MORE came while a folder was listed")
-            credit = 1
-        operation.send(Code.PAGE, b"", page)
-        credit -= 1
+class _Window:
+    """Sends pages of a listing, so many ahead of the caller's MOREs."""
+
+    def __init__(self, operation: ServedOperation) -> None:
+        self._operation = operation
+        self._credit = PAGE_WINDOW
+
+    def send_pages(self, rows: Iterator[bytes]) -> None:
+        """Send these rows, joined to pages."""
+        for page in _pages(rows):
+            while not self._credit:
+                self._take(self._operation.receive())
+            self._operation.send(Code.PAGE, b"", page)
+            self._credit -= 1
+
+    def pause(self, seconds: float) -> bool:
+        """Wait for the next round; True when the caller has had enough."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(DeadlineExceeded):
+                if self._take(self._operation.receive(left)):
+                    return True
+        return False
+
+    def _take(self, message: Message) -> bool:
+        if message.code not in (Code.MORE, Code.FINISH):
+            raise RemoteProtocolError("something else than MORE came while a folder was listed")
+        self._credit += message.code == Code.MORE
+        return message.code == Code.FINISH
 
 
 def _pages(rows: Iterator[bytes]) -> Iterator[bytes]:
@@ -213,6 +252,32 @@ def _answer_seal(operation: ServedOperation, reader: Reader, message: Message) -
     operation.send(Code.SEAL, head.encode(), reason)
 
 
+def _answer_sums(operation: ServedOperation, reader: Reader, message: Message) -> None:
+    want = Want.decode(message.head)
+    ranges = decode_ranges(message.body, want.entry.size)
+    try:
+        head, found = reader.sums(want.entry, ranges)
+    except (OSError, UnsafePath) as error:
+        operation.send(Code.SUMS, _failed(0).encode(), reason_for(error).encode("utf-8", "replace"))
+        return
+    operation.send(Code.SUMS, head.encode(), b"".join(found))
+
+
+def _answer_piece(operation: ServedOperation, reader: Reader, message: Message) -> None:
+    want, skip = PieceWant.decode(message.head)
+    try:
+        head, data = reader.read_piece(want.entry, want.chunk, want.first, skip)
+    except (OSError, UnsafePath) as error:
+        operation.send(Code.PIECE, _failed(want.first).encode(), reason_for(error).encode("utf-8", "replace"))
+        return
+    operation.send(Code.PIECE, head.encode(), data)
+
+
+def _answer_grown(operation: ServedOperation, reader: Reader, message: Message) -> None:
+    rows, data = reader.read_grown(decode_grown(message.body))
+    operation.send(Code.GROWN, b"", encode_grown_rows(rows), data)
+
+
 def _failed(number: int) -> ChunkHead:
     return ChunkHead(Status.FAILED, number, _NOTHING, 0, 0, 0)
 
@@ -229,4 +294,7 @@ _FETCH: dict[int, Callable[[ServedOperation, Reader, Message], None]] = {
     Code.RUN: _answer_run,
     Code.SEAL: _answer_seal,
     Code.PACK: _answer_pack,
+    Code.SUMS: _answer_sums,
+    Code.PIECE: _answer_piece,
+    Code.GROWN: _answer_grown,
 }

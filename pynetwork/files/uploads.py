@@ -141,7 +141,7 @@ class UploadLane(JobLane):
             self._send_pack(work)
         elif isinstance(work, Seal):
             self._send_seal(work)
-        else:
+        elif isinstance(work, Run):
             self._send_run(work)
 
     def _send_pack(self, pack: Pack) -> None:
@@ -267,7 +267,7 @@ class UploadLane(JobLane):
                     pass
                 elif isinstance(work, Seal):
                     self._settle_seal(work, receipt)
-                else:
+                elif isinstance(work, Run):
                     self._settle_chunk(work, asked.digest, receipt)
         self.done(asked)
         return asked.cost

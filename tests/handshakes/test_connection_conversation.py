@@ -49,7 +49,7 @@ def test_the_bytes_of_a_conversation() -> None:
     assert [each for each in pair.wire if each[1]] == [
         ("client", hello(agent="me")),
         ("gateway", hello(agent="you", nonce="67" * 32)),
-        ("gateway", frame(3, body=b'[63,""]')),
+        ("gateway", frame(3, body=b'[127,""]')),
         ("client", frame(6, 1, 1, body=b'["add",1,2]')),
         ("client", frame(9, 0, 1, head=b"\x03\0\0\0\x04\0\0\0\0\0\0\0")),
         ("client", frame(7, 9, 1, b"h", b"body")),

@@ -1,0 +1,224 @@
+"""A backup: one thread surveys and compares, lanes bring what is wanted, and the catalogue keeps account of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from handshakes.errors import ConnectionLost, PynetworkError, RemoteProtocolError
+from handshakes.manifest import Skipped
+from handshakes.survey import read_rows
+from handshakes.transfer import Code
+from pynetwork.backup.catalogue import Catalogue
+from pynetwork.backup.comparing import Comparer
+from pynetwork.backup.lane import BackupLane
+from pynetwork.backup.mirror import Mirror
+from pynetwork.backup.plan import BackupPlan, Options
+from pynetwork.client import CallerOperation, Client
+from pynetwork.files.conversation import next_answer
+from pynetwork.files.jobs import Carrier, Progress
+from pynetwork.lanes import Lanes
+from pynetwork.transport import backoff
+
+__all__ = ["BackupJob", "BackupReport"]
+
+_SURVEY_TRIES: Final = 5
+_INTERVAL: Final = 0.2
+
+
+@dataclass
+class BackupReport:
+    """What a backup did.
+
+    Of the ``files`` at the source (``bytes`` altogether) so many were ``unchanged``; others were ``new``, had ``grown``
+    (only what was added was moved), had been ``changed`` elsewhere, or ``moved``: their content was here under another
+    name. ``gone``: not at the source any more; ``deleted``: removed here for that. ``received``: bytes of answers with
+    file data that came, compressed or not, in ``seconds``; ``chunks_again``: moved again after damage, a change of the
+    file or a lost lane. ``skipped``: paths that are not backed up, with reasons; ``run``: its number in the catalogue.
+    """
+
+    run: int = 0
+    files: int = 0
+    bytes: int = 0
+    unchanged: int = 0
+    new: int = 0
+    grown: int = 0
+    changed: int = 0
+    moved: int = 0
+    gone: int = 0
+    deleted: int = 0
+    received: int = 0
+    seconds: float = 0.0
+    chunks_again: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    lanes_lost: int = 0
+    lanes_replaced: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that could be a backup's matter is backed up."""
+        return not self.skipped
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values; undecodable bytes of names are replaced."""
+        values = dataclasses.asdict(self)
+        values["skipped"] = [
+            {"path": path.encode("utf-8", "replace").decode(), "reason": reason} for path, reason in self.skipped
+        ]
+        return values
+
+
+class BackupJob(BackupPlan):
+    """One run of a backup of ``share`` into ``mirror``, over so many ``lanes``."""
+
+    def __init__(
+        self,
+        share: str,
+        mirror: Mirror,
+        catalogue: Catalogue,
+        options: Options,
+        *,
+        lanes: int,
+        progress: bool | Progress | None = None,
+    ) -> None:
+        super().__init__(share, mirror, catalogue, options, lanes=lanes, progress=progress)
+        self._failure: BaseException | None = None
+        self._survey_client: Client | None = None
+        self.surveyed = False
+        self.rounds = 0
+
+    def make_lane(self, operation: Carrier) -> BackupLane:
+        """A lane with a folder of its own."""
+        return BackupLane(self, operation, self.mirror.open())
+
+    # Surveying
+
+    def survey(self, dial: Callable[[], Client]) -> None:
+        """Compare everything, and go on with what changes if that is wanted. The plan stays open as long."""
+        comparer = Comparer(
+            self.mirror,
+            self.catalogue,
+            self.holdings,
+            want=self.want,
+            skip=self.skipped.append,
+            chosen=self.options.chosen,
+            checksum=self.options.checksum,
+        )
+        self.comparer = comparer
+        try:
+            self._survey_until_done(dial, comparer)
+        except BaseException as error:
+            if not self._stopping.is_set():
+                self._failure = error
+        finally:
+            comparer.close()
+            with self.changed:
+                self._touched |= comparer.touched
+                self.plan.open = False
+                self.notify()
+
+    def _survey_until_done(self, dial: Callable[[], Client], comparer: Comparer) -> None:
+        pauses = backoff()
+        for left in reversed(range(_SURVEY_TRIES)):
+            try:
+                with contextlib.closing(dial()) as client:
+                    self._survey_client = client
+                    if not self._stopping.is_set():
+                        self._take_pages(client, comparer)
+                return
+            except ConnectionLost:
+                if not left or self._stopping.wait(next(pauses)):
+                    raise
+                comparer.begin_anew()
+            finally:
+                self._survey_client = None
+
+    def _take_pages(self, client: Client, comparer: Comparer) -> None:
+        interval = _INTERVAL if self.options.follow else None
+        with client.open("files.survey", self.share, interval) as operation:
+            while not self._stopping.is_set():
+                message = next_answer(operation)
+                if message is None:
+                    if not self.surveyed:
+                        raise RemoteProtocolError("the gateway ended a survey before its end")
+                    return
+                if message.code != Code.PAGE:
+                    raise RemoteProtocolError(f"message {message.code} came in place of a page of a survey")
+                operation.send(Code.MORE)
+                for row in read_rows(message.body):
+                    if comparer.take(row):
+                        self._end_round(comparer)
+                self._flush_small()
+            _finish(operation)
+
+    def _end_round(self, comparer: Comparer) -> None:
+        self._flush_small()
+        self.surveyed = True
+        self.rounds += 1
+        if not self.options.follow:
+            return
+        self.catalogue.commit()
+        with self.changed:
+            ready = [wanted for path, wanted in self._later.items() if path not in self.wanted]
+            for wanted in ready:
+                del self._later[wanted.path]
+        for wanted in ready:
+            comparer.renew(wanted)
+
+    # Running
+
+    def back_up(self, lanes: Lanes, dial: Callable[[], Client]) -> BackupReport:
+        """Do it on all lanes, and the survey on one more connection, and say how it went."""
+        began = time.perf_counter()
+        surveyor = threading.Thread(target=self.survey, args=(dial,), name="survey", daemon=True)
+        surveyor.start()
+        try:
+            used = lanes.run(self._work)
+        finally:
+            self.stop()
+            surveyor.join()
+            self.close()
+        if self._failure is not None:
+            raise self._failure
+        counts, counted = self.comparer.counts, self.counts
+        return BackupReport(
+            run=self.catalogue.run,
+            files=counts.files,
+            bytes=counts.bytes,
+            unchanged=counts.unchanged + counted["same"],
+            new=counted["new"],
+            grown=counted["grown"],
+            changed=counted["changed"],
+            moved=counted["moved"],
+            gone=counts.gone,
+            received=self._received,
+            seconds=time.perf_counter() - began,
+            chunks_again=self.plan.chunks_again,
+            skipped=sorted(self.skipped),
+            lanes_lost=used.lost,
+            lanes_replaced=used.replaced,
+        )
+
+    def stop(self) -> None:
+        """End the survey, and with it the job once what is planned has been done."""
+        self._stopping.set()
+        with self.changed:
+            self.notify()
+        client = self._survey_client
+        if client is not None:
+            client.link.stream.shutdown()
+
+    @property
+    def touched(self) -> set[int]:
+        """The folders in which something was written, or whose own facts changed."""
+        return self._touched
+
+
+def _finish(operation: CallerOperation) -> None:
+    with contextlib.suppress(PynetworkError):
+        operation.send(Code.FINISH)

@@ -1,0 +1,200 @@
+"""The destination of a backup: where a source's files stand in it, and the content that is there already.
+
+Beside the files of the source it has one folder of its own, `OWN`, with the catalogue, a lock, and ``held``: content
+that a run has replaced under its name while the rest of the run may still want it under another, as when logs rotate.
+What is held are second names of the same data, by digest; a run that ends well removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import stat
+import threading
+from collections import defaultdict
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from handshakes.manifest import digest
+from handshakes.paths import from_bytes
+from pynetwork.backup.catalogue import Catalogue, FileRecord, HeldRecord
+from pynetwork.backup.names import Limits, escape, limits_of
+from pynetwork.files.folders import Directory, Folder, read_into
+
+__all__ = ["OWN", "Base", "Holdings", "Mirror"]
+
+OWN: Final = ".pynetwork"
+_HELD: Final = (OWN, "held")
+
+
+class Base(NamedTuple):
+    """Content that is here: the first ``size`` bytes at ``place``, with this digest (None: not known)."""
+
+    place: str
+    size: int
+    digest: bytes | None
+
+
+class Mirror:
+    """The destination ``root``, which is made if need be. Raises `OSError` when it can't be written to."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(os.path.abspath(root))
+        (self.root / OWN / "held").mkdir(parents=True, exist_ok=True)
+        with self.open() as folder:
+            self.limits: Limits = limits_of(folder)
+        self.place_of_folder = functools.lru_cache(maxsize=4096)(self._place_of_folder)
+
+    def open(self) -> Folder:
+        """The destination, for one thread."""
+        return Folder(self.root, portable=False)
+
+    @property
+    def catalogue_path(self) -> Path:
+        """Where its catalogue is."""
+        return self.root / OWN / "catalogue.sqlite"
+
+    # Places
+
+    def _place_of_folder(self, path: bytes) -> str:
+        """Where the source's folder at ``path`` stands; the root is the empty place. Raises `UnsafePath`."""
+        if not path:
+            return ""
+        parts = from_bytes(path).split("/")
+        return "/".join(self.place_of_name(part, top=not depth) for depth, part in enumerate(parts))
+
+    def place_of_name(self, name: str, *, top: bool) -> str:
+        """The place of one name; ``top``: directly in the destination. Raises `UnsafePath` when it has none."""
+        return escape(name, top=top, windows=self.limits.windows, utf8=self.limits.utf8)
+
+    def place_of(self, folder_path: bytes, record: FileRecord) -> str:
+        """Where a file that is recorded stands."""
+        folder = self.place_of_folder(folder_path)
+        place = from_bytes(record.place or b"") or self.place_of_name(from_bytes(record.name), top=not folder)
+        return f"{folder}/{place}" if folder else place
+
+    # Content
+
+    def read_base(self, folder: Folder, base: Base) -> bytes | None:
+        """A small content that is here, verified; None when it is not what it was."""
+        for handle in self._candidates(folder, base):
+            try:
+                view = memoryview(bytearray(base.size))
+                if read_into(handle, view, 0) == base.size and digest(view) == base.digest:
+                    return bytes(view)
+            finally:
+                os.close(handle)
+        return None
+
+    def open_base(self, folder: Folder, base: Base) -> int | None:
+        """A descriptor of content that is here, of a held name rather than of its place; None when there is none."""
+        return next(iter(self._candidates(folder, base)), None)
+
+    def _candidates(self, folder: Folder, base: Base) -> list[int]:
+        """Descriptors of files that may have this content, for their caller to close."""
+        found: list[int] = []
+        if base.digest is not None:
+            with contextlib.suppress(OSError):
+                found.append(_regular(folder.directory(_HELD).open(base.digest.hex(), os.O_RDONLY)))
+        if not found:
+            with contextlib.suppress(OSError):
+                found.append(_regular(folder.open_file(base.place)))
+        return found
+
+    def hold(self, folder: Folder, place: str, digest_: bytes) -> bool:
+        """Keep the content at ``place``, which is about to be replaced. False when there is none any more."""
+        components = folder.split(place)
+        held = folder.directory(_HELD, create=True).again()
+        try:
+            directory = folder.directory(components[:-1])
+            with contextlib.suppress(FileExistsError):
+                try:
+                    directory.link(components[-1], held, digest_.hex())
+                except OSError:
+                    return _move(
+                        directory, components[-1], self.root.joinpath(*_HELD, digest_.hex()), self.root / place
+                    )
+        except FileNotFoundError:
+            return False
+        finally:
+            held.close()
+        return True
+
+    def forget_held(self, folder: Folder) -> None:
+        """Remove what is held."""
+        directory = folder.directory(_HELD, create=True)
+        for entry in list(directory.entries()):
+            with contextlib.suppress(OSError):
+                directory.remove(entry.name)
+
+    def flush(self) -> None:
+        """Wait until everything that was written here is on the disk (``syncfs``, elsewhere ``sync``)."""
+        handle = os.open(self.root, os.O_RDONLY)
+        try:
+            syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None
+            if syncfs is not None:
+                if syncfs(handle):
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number), str(self.root))
+            elif hasattr(os, "sync"):
+                os.sync()
+        finally:
+            os.close(handle)
+
+
+class Holdings:
+    """What is held, by what it was. Safe for threads."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._lock = threading.Lock()
+        self._by_identity: dict[tuple[int, int], list[HeldRecord]] = defaultdict(list)
+        self._by_folder: dict[int, list[HeldRecord]] = defaultdict(list)
+        for held in catalogue.held():
+            self._index(held)
+
+    def _index(self, held: HeldRecord) -> None:
+        self._by_identity[held.device, held.inode].append(held)
+        self._by_folder[held.folder].append(held)
+
+    def add(self, folder: int, record: FileRecord) -> None:
+        """The content of this file is held from now on; that is committed when this returns."""
+        assert record.digest is not None
+        held = HeldRecord(record.digest, record.size, record.device, record.inode, folder, record.name)
+        with self._lock:
+            self._index(held)
+        self._catalogue.hold(held)
+
+    def by_identity(self, device: int, inode: int) -> list[HeldRecord]:
+        """What was this file."""
+        with self._lock:
+            return list(self._by_identity.get((device, inode), ()))
+
+    def in_folder(self, folder: int) -> list[HeldRecord]:
+        """What was in this folder."""
+        with self._lock:
+            return list(self._by_folder.get(folder, ()))
+
+    def forget(self) -> None:
+        """Nothing is held any more."""
+        with self._lock:
+            if not self._by_identity:
+                return
+            self._by_identity.clear()
+            self._by_folder.clear()
+        self._catalogue.forget_held()
+
+
+def _regular(handle: int) -> int:
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("no regular file")
+    return handle
+
+
+def _move(_directory: Directory, _name: str, held: Path, place: Path) -> bool:
+    """Where files can't have two names: the name is free for a moment then."""
+    os.replace(place, held)
+    return True

@@ -1,0 +1,296 @@
+"""What a backup still has to bring, and the account of what it brought: what lanes and the survey have in common."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from handshakes.chunks import LargeFile, Pack
+from handshakes.errors import RemoteProtocolError
+from handshakes.manifest import CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
+from handshakes.messages import Message
+from handshakes.survey import Facts
+from pynetwork.backup.catalogue import Catalogue, FileRecord, State
+from pynetwork.backup.comparing import Wanted
+from pynetwork.backup.mirror import Base, Holdings, Mirror
+from pynetwork.files.conversation import Conversation
+from pynetwork.files.downloads import Download
+from pynetwork.files.folders import Folder
+from pynetwork.files.jobs import Progress
+from pynetwork.files.partials import PartialFile
+
+__all__ = ["BackupPlan", "Gathering", "Options"]
+
+_BACKLOG: Final = 64
+_TRIES: Final = 3
+_TABLE: Final = 32 << 10
+_VANISHED: Final = "it is not there"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a backup is made; see `pynetwork.backup.backup`."""
+
+    checksum: bool = False
+    owner: bool = False
+    mirror_deletes: bool = False
+    durable: bool = True
+    compress: bool | None = None
+    low_priority: bool = True
+    limit: float | None = None
+    follow: bool = False
+    chosen: Callable[[str, Facts], bool] | None = None
+
+
+class Gathering:
+    """What is known of one large file's content while it is gathered. The job's lock guards it.
+
+    ``own``: chunks of the file as it stands under its name that belong there in the new one too, with their digests;
+    they are not copied as long as it looks as if the rest could be appended.
+    """
+
+    __slots__ = ("bases", "expected", "opened", "own", "own_size", "tail", "wanted")
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.bases: list[tuple[Base, int]] = []
+        self.opened = False
+        self.own: dict[int, tuple[int, bytes]] = {}
+        self.own_size = 0
+        self.tail = 0
+        self.expected: dict[int, bytes] = {}
+
+    def open(self, mirror: Mirror, folder: Folder) -> None:
+        """Open the contents that may hold a part of it."""
+        if self.opened:
+            return
+        self.opened = True
+        for base in self.wanted.bases:
+            handle = mirror.open_base(folder, base)
+            if handle is None:
+                continue
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                os.close(handle)
+                continue
+            if base.place == self.wanted.place and not self.own_size:
+                self.own_size = status.st_size
+            self.bases.append((base._replace(size=status.st_size), handle))
+
+    def close(self) -> None:
+        """Give everything back."""
+        for _, handle in self.bases:
+            os.close(handle)
+        self.bases.clear()
+        self.opened = False
+        self.own.clear()
+        self.own_size = self.tail = 0
+        self.expected.clear()
+
+
+class BackupPlan(Download):
+    """What one run of a backup of ``share`` into ``mirror`` still has to bring, and what it has brought."""
+
+    name = "backup"
+
+    def __init__(
+        self,
+        share: str,
+        mirror: Mirror,
+        catalogue: Catalogue,
+        options: Options,
+        *,
+        lanes: int,
+        progress: bool | Progress | None = None,
+    ) -> None:
+        super().__init__(
+            share, None, None, mirror.root,
+            lanes=lanes, durable=False, overwrite=True, flat=False, progress=progress, chunk_size=None,
+        )  # fmt: skip
+        self.mirror = mirror
+        self.catalogue = catalogue
+        self.options = options
+        self.holdings = Holdings(catalogue)
+        self.wanted: dict[str, Wanted] = {}
+        self._later: dict[str, Wanted] = {}
+        self.counts: dict[str, int] = dict.fromkeys(("new", "grown", "changed", "moved", "same"), 0)
+        self._small: list[Wanted] = []
+        self._grown: list[Wanted] = []
+        self._received = 0
+        self._stopping = threading.Event()
+        self._touched: set[int] = set()
+        self.plan.open = True
+
+    # What lanes need
+
+    def prepare(self) -> Conversation:
+        """Nothing: the survey fills the plan while lanes empty it."""
+        yield from ()
+
+    def opening(self) -> tuple[Any, ...]:
+        """Fetching from the share, with names that other systems may not have."""
+        return "files.fetch", self.share, False
+
+    def place(self, path: str) -> str:
+        """Where below the destination the file at ``path`` in the share goes."""
+        return self.wanted[path].place
+
+    def expand(self, message: Message) -> Message:
+        """A message as it was before it was compressed."""
+        return message
+
+    def count_received(self, size: int) -> None:
+        """So many bytes of an answer came."""
+        with self.changed:
+            self._received += size
+
+    def hold(self, folder: Folder, wanted: Wanted) -> None:
+        """Keep the content that stands where ``wanted`` is to stand, as it may be wanted under another name."""
+        before = wanted.before
+        if before is None or not before.digest or not before.size:
+            return
+        if self.mirror.hold(folder, wanted.place, before.digest):
+            self.holdings.add(wanted.folder, before)
+
+    def is_in_place(self, folder: Folder, base: Base) -> bool:
+        """Whether ``base`` is all of the file that stands at its place."""
+        components = folder.split(base.place)
+        return folder.directory(components[:-1]).status(components[-1]).st_size == base.size
+
+    def set_metadata(self, folder: Folder, place: str, entry: Entry) -> None:
+        """Give what stands at ``place`` the mode and time of ``entry``. Raises `OSError`."""
+        handle = folder.open_file(place)
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(handle, entry.mode & 0o777)
+            os.utime(handle, ns=(time.time_ns(), entry.mtime_ns))
+        finally:
+            os.close(handle)
+
+    def done(
+        self, wanted: Wanted, asked: Entry, arrived: Entry, whole: bytes, change: str, *, steady: bool = True
+    ) -> None:
+        """``wanted`` is here, complete and verified, as ``arrived``."""
+        facts = wanted.facts
+        settled = (
+            steady
+            and wanted.settled
+            and asked.identity == wanted.entry.identity
+            and (arrived.mtime_ns, arrived.size) == (facts.mtime_ns, facts.size)
+        )
+        record = FileRecord(
+            wanted.name,
+            facts.encode(),
+            State.SETTLED if settled else State.UNSETTLED,
+            wanted.own_place,
+            arrived.size,
+            arrived.mtime_ns,
+            wanted.device,
+            facts.inode,
+            whole,
+            None,
+            self.catalogue.run,
+            None,
+        )
+        change = change or ("new" if wanted.before is None else "changed")
+        path = wanted.path.encode("utf-8", "surrogateescape")
+        self.catalogue.record(wanted.folder, record, "" if change == "same" else change, path)
+        with self.changed:
+            self.counts[change] += 1
+            self.wanted.pop(wanted.path, None)
+            if change != "same":
+                self._touched.add(wanted.folder)
+
+    # What the plan is filled with
+
+    def want(self, wanted: Wanted) -> None:
+        """Have this file brought; waits while much is waiting already."""
+        with self.changed:
+            if wanted.path in self.wanted:
+                self._later[wanted.path] = wanted
+                return
+            self.wanted[wanted.path] = wanted
+        if wanted.facts.size > CHUNK_SIZE:
+            self._flush_small()
+            with self.changed:
+                self._add_large(wanted.entry, wanted)
+                self.notify()
+        else:
+            (self._grown if wanted.bases else self._small).append(wanted)
+            if len(self._small) + len(self._grown) >= PACK_FILES:
+                self._flush_small()
+        with self.changed:
+            while self.plan.unsettled >= _BACKLOG and not self._stopping.is_set():
+                self.changed.wait(0.1)
+
+    def _flush_small(self) -> None:
+        small, grown, self._small, self._grown = self._small, self._grown, [], []
+        if not small and not grown:
+            return
+        with self.changed:
+            self.add([wanted.entry for wanted in small])
+            group: list[Wanted] = []
+            size = table = 0
+            for wanted in grown:
+                row = 64 + 3 * len(wanted.path) + 24 * len(wanted.bases)
+                if group and (size + wanted.facts.size > PACK_SIZE or table + row > _TABLE or len(group) >= PACK_FILES):
+                    self.plan.add_pack(Pack(b"", len(group), size, group))
+                    group, size, table = [], 0, 0
+                group.append(wanted)
+                size += wanted.facts.size
+                table += row
+            if group:
+                self.plan.add_pack(Pack(b"", len(group), size, group))
+            self.notify()
+
+    def add(self, entries: list[Entry], _origin: object = None, tries: int = 0) -> None:
+        """Plan these files, which are wanted, without looking for anything of them here."""
+        for group in packs(entry for entry in entries if entry.size <= CHUNK_SIZE):
+            table = b"".join(map(encode_file, group))
+            self.plan.add_pack(Pack(table, len(group), sum(entry.size for entry in group), None, tries))
+        for entry in entries:
+            if entry.size > CHUNK_SIZE:
+                self._add_large(entry, self.wanted[entry.path])
+
+    def _add_large(self, entry: Entry, wanted: Wanted) -> None:
+        try:
+            file = LargeFile(entry, chunk_size_for(entry.size), Gathering(wanted), wanted.known)
+        except RemoteProtocolError:
+            self.skip(entry.path, "it is too large to be moved")
+        else:
+            self.plan.add_file(file)
+
+    def settle_pack(self, pack: Pack, done: int, size: int, again: list[Entry], skipped: list[Skipped]) -> None:
+        """``done`` files of ``pack`` are complete; those in ``again`` are moved again, unless that was tried enough."""
+        for path, reason in skipped:
+            self.skip(path, reason)
+        if pack.tries + 1 >= _TRIES:
+            for entry in again:
+                self.skip(entry.path, "it arrived damaged several times")
+            again = []
+        self.add(again, tries=pack.tries + 1)
+        self.plan.chunks_again += len(again)
+        self.plan.settle_pack(pack, done, size)
+        self.notify()
+        self.show()
+
+    def skip(self, path: str, reason: str) -> None:
+        """``path`` is not backed up; what has gone since the survey is no loss."""
+        self.wanted.pop(path, None)
+        if reason != _VANISHED:
+            self.skipped.append(Skipped(path, reason))
+
+    def let_go(self, file: LargeFile) -> None:
+        """What was gathered of ``file`` stays beside its place; the next try begins with it."""
+        self._open_files.discard(file)
+        if isinstance(file.handle, PartialFile):
+            file.handle.release()
+        file.handle = None
+        if isinstance(file.origin, Gathering):
+            file.origin.close()
+        file.known = file.entry.size

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from handshakes.auth import NONCE_SIZE, derive_key
 from handshakes.connection import LIMIT, Connection, Role
@@ -21,8 +21,10 @@ from pynetwork.transport import Deadline, Stream, backoff
 
 if TYPE_CHECKING:
     import ssl
+    import threading
 
-    from pynetwork.backup import BackupReport
+    from pynetwork.backup import BackupReport, PruneReport
+    from pynetwork.files.jobs import Progress
     from pynetwork.swarm import Swarm
     from pynetwork.tls import TLS
 
@@ -101,12 +103,81 @@ class Controller(ControllerNames):
 
         return Swarm(lambda: self.get_client(wait), count, self.download_dir)
 
-    def backup(self, share: str, to: str | os.PathLike[str], **options: Any) -> BackupReport:
-        """Mirror the shared folder ``share`` into the folder ``to``."""
-        # Only now, as it takes a while.
-        from pynetwork.backup import backup  # noqa: PLC0415
+    def backup(
+        self,
+        share: str,
+        to: str | os.PathLike[str],
+        *,
+        pattern: str | None = None,
+        glob: str | None = None,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        changed_within: float | None = None,
+        changed_before: float | None = None,
+        checksum: bool = False,
+        lanes: int | None = None,
+        limit: float | None = None,
+        low_priority: bool = True,
+        compress: bool | None = None,
+        mirror_deletes: bool = False,
+        owner: bool = False,
+        durable: bool = True,
+        follow: bool = False,
+        stop: threading.Event | None = None,
+        progress: bool | Progress | None = None,
+    ) -> BackupReport:
+        """Mirror the shared folder ``share`` into the folder ``to``, which is made if need be; only what is not there
+        yet is moved. After an interruption of any kind, call it again.
 
-        return backup(self.get_client, f"{self.host}:{self.port}", share, to, **options)
+        - ``pattern``, ``glob``: only files whose path in the share matches this regular expression or shell pattern as
+          a whole; ``min_size``, ``max_size`` in bytes; ``changed_within``, ``changed_before``: seconds ago.
+        - ``checksum``: compare the content of files that look unchanged, too.
+        - ``lanes``: connections; None begins with two and adds some while that helps.
+        - ``limit``: bytes a second; ``low_priority``: give way to whatever else is on the link; ``compress``: None and
+          True do it where both sides have zstandard and it pays, False never.
+        - ``mirror_deletes``: remove here what is not at the source any more.
+        - ``owner``: keep owner and group too, as numbers, which only root may.
+        - ``durable``: wait at the end until everything is on the disk.
+        - ``follow``: go on mirroring what changes until ``stop`` is set or Ctrl-C.
+        - ``progress``: as with downloads.
+
+        Raises `NotFound` when there is no such share, `Forbidden` without the right to read, `DestinationBusy` when
+        another backup works there, `ConnectionLost` when no lane is left, `RemoteProtocolError` when the gateway breaks
+        the protocol, `OSError` when ``to`` can't be written to. Files that can't be had are among the report's skipped.
+        """
+        # Only now, as it takes a while.
+        from pynetwork.backup import Options, backup, choose  # noqa: PLC0415
+
+        options = Options(
+            checksum=checksum,
+            owner=owner,
+            mirror_deletes=mirror_deletes,
+            durable=durable,
+            compress=compress,
+            low_priority=low_priority,
+            limit=limit,
+            follow=follow,
+            chosen=choose(pattern, glob, min_size, max_size, changed_within, changed_before),
+        )
+        return backup(self.get_client, self.address, share, to, options, lanes=lanes, stop=stop, progress=progress)
+
+    def prune(
+        self, share: str, to: str | os.PathLike[str], *, older_than: float, dry_run: bool | None = None
+    ) -> PruneReport:
+        """Remove from the shared folder the files that were changed last more than ``older_than`` seconds ago and are
+        backed up in ``to``. Of each, both sides read and compare the content immediately before.
+
+        ``dry_run``: None only shows it the first time for a destination. Raises `Forbidden` unless the gateway grants
+        the right ``remove``.
+        """
+        from pynetwork.backup import prune_share  # noqa: PLC0415
+
+        return prune_share(self.get_client, share, to, older_than=older_than, dry_run=dry_run)
+
+    @property
+    def address(self) -> str:
+        """Host and port, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def stop_gateway(self) -> None:
         """Stop the gateway. Raises `Forbidden` unless this controller's key grants the right ``stop``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ class Lanes:
             raise ConfigurationError(f"a swarm of {count} lanes can't do anything; it needs at least 1")
         self._dial = dial
         self._closed = threading.Event()
+        self._running: _Run | None = None
         self.clients: list[Client] = self._dial_all(count)
 
     @property
@@ -102,7 +104,26 @@ class Lanes:
         first other exception, after every lane was stopped. ``over(lane)`` is called on a lane's thread when nothing
         more will come of that lane, however it ended.
         """
-        return _Run(self, work, over or _nothing).run()
+        self._running = _Run(self, work, over or _nothing)
+        try:
+            return self._running.run()
+        finally:
+            self._running = None
+
+    def grow(self) -> bool:
+        """One more lane for the job that runs; False when no job runs or no further connection can be had."""
+        running = self._running
+        if running is None or self._closed.is_set():
+            return False
+        try:
+            client = self._dial()
+        except PynetworkError:
+            return False
+        self.clients.append(client)
+        if self._closed.is_set():
+            client.close()
+            return False
+        return running.add(len(self.clients) - 1)
 
     def revive(self, lane: int, stopping: threading.Event) -> Client | None:
         """A new client for a lane whose connection was lost; None when there is none to be had."""
@@ -170,11 +191,25 @@ class _Run:
         self._failure: BaseException | None = None
         self._lost_by: ConnectionLost | None = None
         self._report = LanesReport()
-        self._ended = [threading.Event() for _ in range(lanes.count)]
-        self._threads = [
-            threading.Thread(target=self._run_lane, args=(lane,), name=f"lane {lane}", daemon=True)
-            for lane in range(lanes.count)
-        ]
+        self._over_and_out = False
+        self._ended: list[threading.Event] = []
+        self._threads: list[threading.Thread] = []
+        for lane in range(lanes.count):
+            self._prepare(lane)
+
+    def _prepare(self, lane: int) -> threading.Thread:
+        self._ended.append(threading.Event())
+        thread = threading.Thread(target=self._run_lane, args=(lane,), name=f"lane {lane}", daemon=True)
+        self._threads.append(thread)
+        return thread
+
+    def add(self, lane: int) -> bool:
+        """Let a further lane take part; False when nothing is left to take part in."""
+        with self._lock:
+            if self._over_and_out or self._stopping.is_set():
+                return False
+            self._prepare(lane).start()
+            return True
 
     def run(self) -> LanesReport:
         self._lanes.revive_idle()
@@ -194,7 +229,12 @@ class _Run:
         return self._report
 
     def _join(self) -> None:
-        for ended, thread in zip(self._ended, self._threads, strict=True):
+        for number in itertools.count():
+            with self._lock:
+                self._over_and_out = number == len(self._threads)
+                if self._over_and_out:
+                    return
+                ended, thread = self._ended[number], self._threads[number]
             if thread.ident is None:
                 continue  # Ctrl-C came before it was started
             # Before 3.13, a join() that Ctrl-C interrupts takes the thread for ended: the next one would not wait.

@@ -1,7 +1,8 @@
 """Backups of a gateway's shared folders: incremental, resumable, verified, and right with logs that grow and rotate.
 
 `backup` mirrors a share into a folder. What is here already is never moved again: unchanged files cost a row of a
-survey, grown ones their tail, changed ones the chunks that differ, renamed ones nothing.
+survey, grown ones their tail, changed ones the chunks that differ, renamed ones nothing. `verify` reads a mirror again,
+`repair` mends it, `prune` removes from the device what is surely here.
 """
 
 from __future__ import annotations
@@ -12,22 +13,40 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from handshakes.errors import ConfigurationError
 from handshakes.survey import Facts
-from pynetwork.backup.catalogue import Catalogue
+from pynetwork.backup.catalogue import Catalogue, RunRecord
 from pynetwork.backup.finishing import finish
-from pynetwork.backup.job import BackupJob, BackupReport
+from pynetwork.backup.job import MOST_LANES, BackupJob, BackupReport
+from pynetwork.backup.lock import DestinationBusy, DestinationLock
 from pynetwork.backup.mirror import Mirror
 from pynetwork.backup.plan import Options
+from pynetwork.backup.pruning import PruneReport, prune
+from pynetwork.backup.verifying import BadFile, VerifyReport, open_destination, verify
 from pynetwork.lanes import Lanes
 
 if TYPE_CHECKING:
     from pynetwork.client import Client
     from pynetwork.files.jobs import Progress
 
-__all__ = ["BackupReport", "backup"]
+__all__ = [
+    "BackupReport",
+    "BadFile",
+    "DestinationBusy",
+    "Options",
+    "PruneReport",
+    "RunRecord",
+    "VerifyReport",
+    "backup",
+    "choose",
+    "prune_share",
+    "repair",
+    "runs",
+    "verify_destination",
+]
 
 _FIRST_LANES = 2
 
@@ -37,22 +56,9 @@ def backup(
     gateway: str,
     share: str,
     to: str | os.PathLike[str],
+    options: Options,
     *,
-    pattern: str | None = None,
-    glob: str | None = None,
-    min_size: int | None = None,
-    max_size: int | None = None,
-    newer_than: float | None = None,
-    older_than: float | None = None,
-    checksum: bool = False,
     lanes: int | None = None,
-    limit: float | None = None,
-    low_priority: bool = True,
-    compress: bool | None = None,
-    mirror_deletes: bool = False,
-    owner: bool = False,
-    durable: bool = True,
-    follow: bool = False,
     stop: threading.Event | None = None,
     progress: bool | Progress | None = None,
 ) -> BackupReport:
@@ -60,61 +66,76 @@ def backup(
 
     ``dial`` makes a new client, ``gateway`` is what the catalogue calls the other side.
     """
-    chosen = chooser(pattern, glob, min_size, max_size, newer_than, older_than)
-    options = Options(
-        checksum=checksum,
-        owner=owner,
-        mirror_deletes=mirror_deletes,
-        durable=durable,
-        compress=compress,
-        low_priority=low_priority,
-        limit=limit,
-        follow=follow,
-        chosen=chosen,
-    )
-    mirror = Mirror(to)
-    with Catalogue(mirror.catalogue_path) as catalogue:
-        used = Lanes(dial, lanes or _FIRST_LANES)
-        try:
-            catalogue.begin_run(gateway, share)
-            job = BackupJob(share, mirror, catalogue, options, lanes=used.count, progress=progress)
-            ended = threading.Event()
-            watcher = None
-            if stop is not None:
-                watcher = threading.Thread(target=_stop_when, args=(stop, ended, job), name="stop", daemon=True)
-                watcher.start()
+    if lanes is not None and lanes < 1:
+        raise ConfigurationError(f"a backup over {lanes} lanes can't do anything; it needs at least 1")
+    with DestinationLock(to, "backup"):
+        mirror = Mirror(to)
+        with Catalogue(mirror.catalogue_path) as catalogue:
+            return _back_up(dial, gateway, share, mirror, catalogue, options, lanes, stop, progress)
+
+
+def _back_up(
+    dial: Callable[[], Client],
+    gateway: str,
+    share: str,
+    mirror: Mirror,
+    catalogue: Catalogue,
+    options: Options,
+    lanes: int | None,
+    stop: threading.Event | None,
+    progress: bool | Progress | None,
+) -> BackupReport:
+    used = Lanes(dial, lanes or _FIRST_LANES)
+    try:
+        catalogue.begin_run(gateway, share)
+        job = BackupJob(share, mirror, catalogue, options, lanes=lanes or MOST_LANES, progress=progress)
+        with _stopped_by(stop, job):
             try:
-                report = job.back_up(used, dial)
+                report = job.back_up(used, dial, grow=lanes is None and not options.follow)
                 return finish(job, report)
             except BaseException as error:
                 catalogue.end_run(str(error) or type(error).__name__, {})
                 raise
-            finally:
-                ended.set()
-                if watcher is not None:
-                    watcher.join()
-        finally:
-            used.close()
+    finally:
+        used.close()
 
 
-def _stop_when(stop: threading.Event, ended: threading.Event, job: BackupJob) -> None:
-    while not ended.is_set():
-        if stop.wait(0.1):
-            job.stop()
-            return
+class _stopped_by:  # noqa: N801 - it is used as a statement
+    """Within this, ``stop`` ends the job."""
+
+    def __init__(self, stop: threading.Event | None, job: BackupJob) -> None:
+        self._stop = stop
+        self._job = job
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
+
+    def _watch(self) -> None:
+        while self._stop is not None and not self._ended.is_set():
+            if self._stop.wait(0.1):
+                self._job.stop()
+                return
+
+    def __enter__(self) -> None:
+        if self._stop is not None:
+            self._thread.start()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._ended.set()
+        if self._stop is not None:
+            self._thread.join()
 
 
-def chooser(
-    pattern: str | None,
-    glob: str | None,
-    min_size: int | None,
-    max_size: int | None,
-    newer_than: float | None,
-    older_than: float | None,
+def choose(
+    pattern: str | None = None,
+    glob: str | None = None,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    changed_within: float | None = None,
+    changed_before: float | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Callable[[str, Facts], bool] | None:
     """What tells which files a backup is about; None for all. Raises `ConfigurationError`."""
-    if pattern is None and glob is None and min_size is max_size is newer_than is older_than is None:
+    if pattern is None and glob is None and min_size is max_size is changed_within is changed_before is None:
         return None
     matchers = []
     for text, source in ((pattern, pattern), (glob, None if glob is None else fnmatch.translate(glob))):
@@ -124,8 +145,8 @@ def chooser(
             except re.error as error:
                 raise ConfigurationError(f"{text!r} is no regular expression: {error}") from error
     now = clock()
-    newest = None if older_than is None else int((now - older_than) * 1e9)
-    oldest = None if newer_than is None else int((now - newer_than) * 1e9)
+    newest = None if changed_before is None else int((now - changed_before) * 1e9)
+    oldest = None if changed_within is None else int((now - changed_within) * 1e9)
 
     def chosen(path: str, facts: Facts) -> bool:
         return (
@@ -137,3 +158,59 @@ def chooser(
         )
 
     return chosen
+
+
+def prune_share(
+    dial: Callable[[], Client],
+    share: str,
+    to: str | os.PathLike[str],
+    *,
+    older_than: float,
+    dry_run: bool | None = None,
+    chosen: Callable[[str, Facts], bool] | None = None,
+) -> PruneReport:
+    """Remove from the gateway what is surely in the destination ``to``; see `pynetwork.backup.pruning.prune`."""
+    with DestinationLock(to, "prune"):
+        mirror, catalogue = open_destination(to)
+        with catalogue, dial() as client:
+            return prune(client, share, mirror, catalogue, older_than=older_than, dry_run=dry_run, chosen=chosen)
+
+
+def verify_destination(
+    to: str | os.PathLike[str], *, progress: Callable[[int, int, int, int], object] | None = None
+) -> VerifyReport:
+    """Read every file of the destination ``to`` again and compare it with what was backed up, offline.
+
+    Raises `NotFound` where nothing was backed up to.
+    """
+    mirror, catalogue = open_destination(to)
+    with catalogue:
+        return verify(mirror, catalogue, progress=progress)
+
+
+def runs(to: str | os.PathLike[str]) -> list[RunRecord]:
+    """The backups that were made into the destination ``to``, the oldest first. Raises `NotFound`."""
+    _, catalogue = open_destination(to)
+    with catalogue:
+        return catalogue.runs()
+
+
+def repair(
+    dial: Callable[[], Client],
+    gateway: str,
+    share: str,
+    to: str | os.PathLike[str],
+    bad: list[BadFile],
+    options: Options,
+    *,
+    lanes: int | None = None,
+    progress: bool | Progress | None = None,
+) -> BackupReport:
+    """Bring again what is wrong with these files of the destination ``to``, by chunk; as they are at the source now."""
+    with DestinationLock(to, "repair"):
+        mirror, catalogue = open_destination(to)
+        with catalogue:
+            catalogue.distrust([(each.folder, each.name) for each in bad])
+            paths = {each.path for each in bad}
+            only = replace(options, chosen=lambda path, _facts: path in paths, mirror_deletes=False, follow=False)
+            return _back_up(dial, gateway, share, mirror, catalogue, only, lanes, None, progress)

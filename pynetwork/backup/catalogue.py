@@ -402,6 +402,41 @@ class Catalogue:
         rows = self.reader.execute("SELECT id, path FROM folders WHERE gone IS NULL ORDER BY path")
         return [path for folder, path in rows if folder not in seen]
 
+    def all_files(self) -> Iterator[tuple[bytes, int, FileRecord]]:
+        """Folder path, folder and record of every file, folder by folder."""
+        rows = self.reader.execute(
+            f"SELECT folders.path, folder, {', '.join(f'files.{name}' for name in FileRecord._fields)} "
+            "FROM files JOIN folders ON folders.id = folder ORDER BY folder, name"
+        )
+        for row in rows:
+            yield row[0], row[1], FileRecord(*row[2:])
+
+    def count_files(self) -> tuple[int, int]:
+        """How many files there are, and their bytes."""
+        count, size = self.reader.execute("SELECT COUNT(*), TOTAL(size) FROM files").fetchone()
+        return count, int(size)
+
+    def distrust(self, files: list[tuple[int, bytes]]) -> None:
+        """These, by folder and name, are not what they were: the next run compares their content."""
+        with self._lock:
+            self._writing().executemany(
+                "UPDATE files SET state = ? WHERE folder = ? AND name = ?",
+                [(State.UNFLUSHED, folder, name) for folder, name in files],
+            )
+            self._commit()
+
+    def note(self, key: str, value: str) -> None:
+        """Keep a word about this destination."""
+        with self._lock:
+            self._writing()
+            self._tell(key, value)
+            self._commit()
+
+    def noted(self, key: str) -> str | None:
+        """What was kept under ``key``."""
+        with self._lock:
+            return self._about(key)
+
     def gone_files(self) -> Iterator[tuple[bytes, int, FileRecord]]:
         """Folder path, folder and record of what is not at the source any more."""
         rows = self.reader.execute(

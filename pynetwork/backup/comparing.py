@@ -24,9 +24,11 @@ from handshakes.survey import End, Facts, FileRow, FolderRow, GoneRow, LinkRow, 
 from pynetwork.backup.catalogue import Catalogue, FileRecord, State
 from pynetwork.backup.mirror import Base, Holdings, Mirror
 from pynetwork.backup.names import escape_case, fold_key
-from pynetwork.files.folders import Directory, read_into, reason_for
+from pynetwork.files.descriptors import read_into
+from pynetwork.files.directories import Directory
+from pynetwork.files.folders import reason_for
 
-__all__ = ["Comparer", "Counts", "Wanted"]
+__all__ = ["Comparer", "Counts", "Wanted", "identity_of"]
 
 _SECOND: Final = 1_000_000_000
 # So long after a change another one may leave the modification time as it is; see `pynetwork.files.reading`.
@@ -58,9 +60,8 @@ class Wanted:
     @property
     def entry(self) -> Entry:
         """As it is asked for."""
-        inode = self.facts.inode & (1 << 64) - 1
-        identity = (inode ^ inode >> 32 ^ (self.device & (1 << 64) - 1) << 16) & 0xFFFFFFFF
-        return Entry(self.path, self.facts.size, self.facts.mtime_ns, self.facts.mode, identity)
+        facts = self.facts
+        return Entry(self.path, facts.size, facts.mtime_ns, facts.mode, identity_of(self.device, facts.inode))
 
 
 @dataclass(slots=True)
@@ -453,6 +454,12 @@ class _FolderNow:
             row.facts.inode, None, row.target, self._owner._catalogue.run, None,
         )  # fmt: skip
         self._owner._catalogue.record(self._number, kept, "link", path.encode("utf-8", "surrogateescape"))
+
+
+def identity_of(device: int, inode: int) -> int:
+    """What tells the file in requests from another that had its name; as the gateway makes it."""
+    inode &= (1 << 64) - 1
+    return (inode ^ inode >> 32 ^ (device & (1 << 64) - 1) << 16) & 0xFFFFFFFF
 
 
 def _family(name: bytes) -> bytes:

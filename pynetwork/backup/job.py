@@ -25,10 +25,14 @@ from pynetwork.files.jobs import Carrier, Progress
 from pynetwork.lanes import Lanes
 from pynetwork.transport import backoff
 
-__all__ = ["BackupJob", "BackupReport"]
+__all__ = ["MOST_LANES", "BackupJob", "BackupReport"]
 
 _SURVEY_TRIES: Final = 5
 _INTERVAL: Final = 0.2
+MOST_LANES: Final = 4
+"""So many connections a backup takes by itself; a gateway has five handlers unless told otherwise."""
+_GROWTH_WINDOW: Final = 0.5
+_WORTH_IT: Final = 1.15
 
 
 @dataclass
@@ -89,6 +93,7 @@ class BackupJob(BackupPlan):
         super().__init__(share, mirror, catalogue, options, lanes=lanes, progress=progress)
         self._failure: BaseException | None = None
         self._survey_client: Client | None = None
+        self._counted = 0
         self.surveyed = False
         self.rounds = 0
 
@@ -172,16 +177,23 @@ class BackupJob(BackupPlan):
 
     # Running
 
-    def back_up(self, lanes: Lanes, dial: Callable[[], Client]) -> BackupReport:
-        """Do it on all lanes, and the survey on one more connection, and say how it went."""
+    def back_up(self, lanes: Lanes, dial: Callable[[], Client], *, grow: bool = False) -> BackupReport:
+        """Do it on all lanes, and the survey on one more connection, and say how it went. With ``grow`` there will be
+        more lanes while that helps.
+        """
         began = time.perf_counter()
         surveyor = threading.Thread(target=self.survey, args=(dial,), name="survey", daemon=True)
-        surveyor.start()
+        helpers = [surveyor]
+        if grow:
+            helpers.append(threading.Thread(target=self._grow, args=(lanes,), name="growth", daemon=True))
+        for helper in helpers:
+            helper.start()
         try:
             used = lanes.run(self._work)
         finally:
             self.stop()
-            surveyor.join()
+            for helper in helpers:
+                helper.join()
             self.close()
         if self._failure is not None:
             raise self._failure
@@ -203,6 +215,20 @@ class BackupJob(BackupPlan):
             lanes_lost=used.lost,
             lanes_replaced=used.replaced,
         )
+
+    def _grow(self, lanes: Lanes) -> None:
+        """Add lanes as long as each makes it quicker."""
+        before = 0.0
+        while lanes.count < MOST_LANES - (not self.surveyed) and not self._stopping.wait(_GROWTH_WINDOW):
+            with self.changed:
+                received, backlog = self._received, self.plan.unsettled
+            if not backlog:
+                continue
+            rate = received - self._counted
+            self._counted = received
+            if rate < before * _WORTH_IT or not lanes.grow():
+                return
+            before = rate
 
     def stop(self) -> None:
         """End the survey, and with it the job once what is planned has been done."""

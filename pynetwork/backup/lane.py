@@ -20,8 +20,9 @@ from handshakes.transfer import ChunkHead, Code, Row, Status, Want, reason_text
 from pynetwork.backup.comparing import Wanted
 from pynetwork.backup.mirror import Base
 from pynetwork.backup.plan import BackupPlan, Gathering
+from pynetwork.files.descriptors import read_into
 from pynetwork.files.downloads import DownloadLane, other_entry
-from pynetwork.files.folders import Folder, read_into, reason_for
+from pynetwork.files.folders import Folder, reason_for
 from pynetwork.files.jobs import Asked, Carrier
 from pynetwork.files.partials import PartialFile, write_file
 

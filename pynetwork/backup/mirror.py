@@ -21,7 +21,9 @@ from handshakes.manifest import digest
 from handshakes.paths import from_bytes
 from pynetwork.backup.catalogue import Catalogue, FileRecord, HeldRecord
 from pynetwork.backup.names import Limits, escape, limits_of
-from pynetwork.files.folders import Directory, Folder, read_into
+from pynetwork.files.descriptors import read_into
+from pynetwork.files.directories import Directory
+from pynetwork.files.folders import Folder
 
 __all__ = ["OWN", "Base", "Holdings", "Mirror"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from handshakes.chunks import LargeFile, Pack
+from handshakes.chunks import Compare, LargeFile, Pack, Piece, Work
 from handshakes.errors import RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.messages import Message
@@ -24,7 +24,7 @@ from pynetwork.files.folders import Folder
 from pynetwork.files.jobs import Progress
 from pynetwork.files.partials import PartialFile
 
-__all__ = ["BackupPlan", "Gathering", "Options"]
+__all__ = ["BackupPlan", "Gathering", "Options", "Pace"]
 
 _BACKLOG: Final = 64
 _TRIES: Final = 3
@@ -34,7 +34,7 @@ _VANISHED: Final = "it is not there"
 
 @dataclass(frozen=True)
 class Options:
-    """How a backup is made; see `pynetwork.backup.backup`."""
+    """How a backup is made; see `pynetwork.Controller.backup`. ``limit`` in bytes a second."""
 
     checksum: bool = False
     owner: bool = False
@@ -93,6 +93,28 @@ class Gathering:
         self.expected.clear()
 
 
+class Pace:
+    """So many bytes a second, over all lanes: what is asked for is paid for before anything else is.
+
+    ``piece``: how much had better be asked for at once. The clock is injected.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._paid_until = clock()
+        self.piece = max(1, int(rate / 4))
+
+    @property
+    def open(self) -> bool:
+        """Whether something may be asked for now."""
+        return self._clock() >= self._paid_until
+
+    def spend(self, size: int) -> None:
+        """So many bytes were asked for."""
+        self._paid_until = max(self._paid_until, self._clock()) + size / self._rate
+
+
 class BackupPlan(Download):
     """What one run of a backup of ``share`` into ``mirror`` still has to bring, and what it has brought."""
 
@@ -122,6 +144,7 @@ class BackupPlan(Download):
         self._small: list[Wanted] = []
         self._grown: list[Wanted] = []
         self._received = 0
+        self._pace = None if options.limit is None else Pace(options.limit)
         self._stopping = threading.Event()
         self._touched: set[int] = set()
         self.plan.open = True
@@ -134,7 +157,7 @@ class BackupPlan(Download):
 
     def opening(self) -> tuple[Any, ...]:
         """Fetching from the share, with names that other systems may not have."""
-        return "files.fetch", self.share, False
+        return "files.fetch", self.share, {"portable": False}
 
     def place(self, path: str) -> str:
         """Where below the destination the file at ``path`` in the share goes."""
@@ -205,6 +228,18 @@ class BackupPlan(Download):
             self.wanted.pop(wanted.path, None)
             if change != "same":
                 self._touched.add(wanted.folder)
+
+    def take_now(self, budget: int) -> Work | None:
+        """The next piece of work, unless that would be more than the limit allows now; the lock is held."""
+        pace = self._pace
+        if pace is None:
+            return super().take_now(budget)
+        if not pace.open:
+            return None
+        work = super().take_now(min(budget, pace.piece))
+        if work is not None and not isinstance(work, (Compare, Piece)):
+            pace.spend(work.size)
+        return work
 
     # What the plan is filled with
 

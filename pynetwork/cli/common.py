@@ -7,6 +7,7 @@ import contextlib
 import enum
 import ipaddress
 import os
+import re
 import stat
 import sys
 import traceback
@@ -44,21 +45,26 @@ __all__ = [
     "Address",
     "CommandFailed",
     "Exit",
+    "FolderAddress",
     "Output",
     "add_connection_options",
+    "add_credential_options",
     "add_output_options",
+    "byte_count",
     "dialled_client",
     "dialled_swarm",
     "exit_code",
     "explain",
     "make_controller",
     "parse_address",
+    "parse_folder_address",
     "positive",
     "read_key",
     "reason_of",
     "run_guarded",
     "seconds",
     "swarm_of",
+    "time_span",
 ]
 
 DEFAULT_PORT = 1857
@@ -148,10 +154,58 @@ def positive(text: str) -> int:
     return int(text)
 
 
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+
+
+def byte_count(text: str) -> int:
+    """A number of bytes, as ``500``, ``64k``, ``2M``, ``1.5Gi``. Raises `argparse.ArgumentTypeError`."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", text.strip(), re.IGNORECASE)
+    unit = (found.group(2) or "").lower() if found else ""
+    if found is None or unit not in _UNITS or float(found.group(1)) * _UNITS[unit] >= 1e18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes; write 500, 64k, 2M or 1.5G")
+    return int(float(found.group(1)) * _UNITS[unit])
+
+
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def time_span(text: str) -> float:
+    """Seconds, as ``90``, ``90s``, ``15m``, ``12h``, ``7d``, ``2w``. Raises `argparse.ArgumentTypeError`."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhdw])?", text.strip(), re.IGNORECASE)
+    seconds_ = float(found.group(1)) * _SPANS[(found.group(2) or "s").lower()] if found else -1.0
+    if not 0 <= seconds_ < 1e10:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write 90s, 15m, 12h, 7d or 2w")
+    return seconds_
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add --json and -v."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line, each with its message_type")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what happens; show tracebacks")
+
+
+@dataclass(frozen=True)
+class FolderAddress:
+    """A folder of a gateway."""
+
+    address: Address
+    folder: str
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.folder}"
+
+
+def parse_folder_address(text: str) -> FolderAddress:
+    """``HOST:FOLDER`` or ``HOST:PORT:FOLDER``; what is behind the last colon is the folder.
+
+    Raises `argparse.ArgumentTypeError`.
+    """
+    host, colon, folder = text.rpartition(":")
+    if not colon or not folder or folder.endswith("]"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no folder of a gateway; write HOST:FOLDER or HOST:PORT:FOLDER"
+        )
+    return FolderAddress(parse_address(host), folder)
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
@@ -162,6 +216,11 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         type=parse_address,
         help=f"the gateway (port {DEFAULT_PORT} unless said)",
     )
+    add_credential_options(parser)
+
+
+def add_credential_options(parser: argparse.ArgumentParser) -> None:
+    """Add credentials and time-outs."""
     group = parser.add_argument_group("connection")
     group.add_argument("--key-file", metavar="FILE", help="file that holds the key; else PYNETWORK_KEY is the key")
     group.add_argument("--tls", action="store_true", help="TLS; the system's authorities are trusted")

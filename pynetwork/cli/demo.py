@@ -22,8 +22,8 @@ from pynetwork.cli.child import GatewayProcess
 from pynetwork.cli.common import CommandFailed, Exit, Output, add_output_options, positive, seconds, swarm_of
 from pynetwork.cli.display import on_terminal, size, visible
 from pynetwork.cli.gateway import port_number
+from pynetwork.cli.inspection import Verdict, readable_files, verify
 from pynetwork.cli.live import LiveView, describe
-from pynetwork.cli.verify import Verdict, readable_files, verify
 from pynetwork.controller import Controller
 from pynetwork.files import TransferReport
 from pynetwork.swarm import Swarm

@@ -18,12 +18,17 @@ from pynetwork.cli.display import on_terminal, size, visible
 from pynetwork.files import TransferReport
 from pynetwork.files.folders import reason_for
 
-__all__ = ["add_parser", "add_transfer_options", "report_transfer", "run"]
+__all__ = ["add_parser", "add_transfer_options", "is_no_file", "report_transfer", "run"]
 
 
 _NO_SUCH_FILE = reason_for(FileNotFoundError(errno.ENOENT, ""))
 _NO_FILES = frozenset({"symbolic link", "named pipe", "socket", "device", "no regular file"})
 """Reasons that are no failure: what is no file is told, but a folder that holds such things can still be had whole."""
+
+
+def is_no_file(reason: str) -> bool:
+    """Whether this is why something was skipped that is no file at all."""
+    return reason in _NO_FILES or reason.startswith("symbolic link")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -91,6 +96,6 @@ def report_transfer(output: Output, report: TransferReport, done: str) -> int:
         text += f"; {report.lanes_lost} lanes lost, {report.lanes_replaced} replaced"
     summary = {name: each for name, each in report.to_dict().items() if name != "skipped"}
     output.event("summary", text, **summary, skipped=len(report.skipped))
-    if any(reason not in _NO_FILES for _, reason in report.skipped):
+    if any(not is_no_file(reason) for _, reason in report.skipped):
         return Exit.ERROR
     return Exit.OK if report.files else Exit.NOTHING

@@ -11,13 +11,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 
-from handshakes.deltas import PieceWant, decode_grown, decode_ranges, encode_grown_rows
+from handshakes.deltas import PieceWant, RemoveHead, decode_grown, decode_ranges, encode_grown_rows
 from handshakes.errors import BadRequest, DeadlineExceeded, NotFound, RemoteProtocolError, UnsafePath
 from handshakes.manifest import (
     PACK_FILES,
     PACK_SIZE,
     Skipped,
+    chunk_size_for,
     decode_page,
     encode_file,
     encode_folder,
@@ -28,13 +30,14 @@ from handshakes.transfer import (
     PAGE_WINDOW,
     ChunkHead,
     Code,
+    Receipt,
     Status,
     Want,
     decode_names,
     encode_receipt,
     encode_rows,
 )
-from pynetwork.files.folders import Folder, Turn, reason_for, walk
+from pynetwork.files.folders import Folder, Turn, entry_of, reason_for, walk
 from pynetwork.files.reading import DigestCache, Reader
 from pynetwork.files.storing import Uploads
 from pynetwork.files.surveying import Surveyor
@@ -55,8 +58,8 @@ class FileService:
 
     ``grace``: for how many seconds an upload whose lanes were all lost is kept, so that it can go on.
     Verbs: ``files.shares()``, ``files.list(share, named)``, ``files.survey(share, interval)``,
-    ``files.fetch(share, portable)``, ``files.store(dirname, token, durable)`` and ``files.target(dirname)``; their
-    messages are in `handshakes.transfer`, `handshakes.deltas` and `handshakes.survey`.
+    ``files.fetch(share, options)``, ``files.remove(share)``, ``files.store(dirname, token, durable)`` and
+    ``files.target(dirname)``; their messages are in `handshakes.transfer`, `handshakes.deltas` and `handshakes.survey`.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class FileService:
             "files.list": Verb(self._list, Rights.READ),
             "files.survey": Verb(self._survey, Rights.READ),
             "files.fetch": Verb(self._fetch, Rights.READ),
+            "files.remove": Verb(self._remove, Rights.REMOVE),
             "files.store": Verb(self._store, Rights.WRITE),
             "files.target": Verb(self._target, Rights.WRITE),
             "files.folders": Verb(self._make_folders, Rights.WRITE),
@@ -126,8 +130,9 @@ class FileService:
             while interval is not None and not window.pause(interval):
                 window.send_pages(surveyor.changes())
 
-    def _fetch(self, operation: ServedOperation, share: str, portable: bool = True) -> None:
-        with self._open_share(share, portable=portable) as folder:
+    def _fetch(self, operation: ServedOperation, share: str, options: object = None) -> None:
+        wishes = _Wishes.of(options)
+        with self._open_share(share, portable=wishes.portable) as folder:
             reader = Reader(folder, self._digests, share, self._turn)
             try:
                 while True:
@@ -140,6 +145,14 @@ class FileService:
                     answer(operation, reader, message)
             finally:
                 reader.close()
+
+    def _remove(self, operation: ServedOperation, share: str) -> None:
+        with self._open_share(share, portable=False) as folder:
+            while (message := operation.receive()).code != Code.FINISH:
+                if message.code != Code.REMOVE:
+                    raise RemoteProtocolError(f"message {message.code} is no part of removing files")
+                receipt = _remove_proved(folder, RemoveHead.decode(message.head))
+                operation.send(Code.RECEIPT, b"", encode_receipt([receipt]))
 
     # Storing
 
@@ -162,6 +175,27 @@ class FileService:
                 receipts = lane.keep(message)
                 operation.recycle(message.body)
                 operation.send(Code.RECEIPT, b"", encode_receipt(receipts))
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    """How a caller wants to be answered: ``portable``: only names that every system can have; ``compress``: it can
+    decompress zstd; ``low_priority``: whatever else is on the link goes first.
+    """
+
+    portable: bool = True
+    compress: bool = False
+    low_priority: bool = False
+
+    @classmethod
+    def of(cls, options: object) -> _Wishes:
+        """The wishes in a mapping; unknown ones, of later versions, are passed over. Raises `BadRequest`."""
+        if options is None:
+            return cls()
+        names = {each.name for each in fields(cls)}
+        if not isinstance(options, dict) or any(type(options[name]) is not bool for name in names & options.keys()):
+            raise BadRequest("the options of fetching files are a mapping of names to true or false")
+        return cls(**{name: options[name] for name in names & options.keys()})
 
 
 class _Window:
@@ -288,6 +322,31 @@ def _answer_pack(operation: ServedOperation, reader: Reader, message: Message) -
         raise RemoteProtocolError(f"a pack of {len(entries)} files, or of too many bytes, was asked for")
     rows, data = reader.read_pack(entries)
     operation.send(Code.PACK, b"", encode_rows(rows), data)
+
+
+def _remove_proved(folder: Folder, wanted: RemoveHead) -> Receipt:
+    """Remove a file that still is what its caller holds: looked at, read, and looked at again."""
+    entry = wanted.entry
+    # Without the digests of earlier readings: the proof is of this moment.
+    reader = Reader(folder, DigestCache())
+    try:
+        head = reader.seal(entry, chunk_size_for(entry.size))
+        if head.status is not Status.OK or not head.shows(entry):
+            return Receipt(Status.CHANGED, "it has changed since it was backed up")
+        if head.digest != wanted.digest:
+            return Receipt(Status.DAMAGED, "its content is not what was backed up")
+        *above, name = folder.split(entry.path)
+        directory = folder.directory(tuple(above))
+        now = entry_of(entry.path, directory.status(name))
+        if (now.size, now.mtime_ns, now.identity) != (entry.size, entry.mtime_ns, entry.identity):
+            return Receipt(Status.CHANGED, "it has changed since it was backed up")
+        directory.remove(name)
+    except (OSError, UnsafePath) as error:
+        return Receipt(Status.FAILED, reason_for(error))
+    finally:
+        reader.close()
+    logger.info("%r was removed: it is backed up", entry.path)
+    return Receipt(Status.OK)
 
 
 _FETCH: dict[int, Callable[[ServedOperation, Reader, Message], None]] = {

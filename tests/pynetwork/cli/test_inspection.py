@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pynetwork.cli.verify import Verdict, readable_files, verify
+from pynetwork.cli.inspection import Verdict, readable_files, verify
 
 
 @pytest.fixture

@@ -1,0 +1,3 @@
+"""Tests of backups."""
+
+from __future__ import annotations

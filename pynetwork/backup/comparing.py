@@ -40,12 +40,12 @@ _COMPRESSED: Final = re.compile(rb".*\.(?:gz|xz|bz2|zst|lz4|Z)", re.DOTALL)
 
 @dataclass(slots=True)
 class Wanted:
-    """A file that is not here as it is at the source. ``path`` is where it is in the share, ``place`` where it belongs
-    below the destination; ``before`` its record; ``bases`` what here may hold a part of it; ``known``: so many bytes
-    from its beginning may be here.
+    """A file that is not here as it is at the source. ``entry``: how it is asked for, by its path in the share;
+    ``place``: where it belongs below the destination; ``before`` its record; ``bases`` what here may hold a part of it;
+    ``known``: so many bytes from its beginning may be here.
     """
 
-    path: str
+    entry: Entry
     place: str
     folder: int
     name: bytes
@@ -58,10 +58,9 @@ class Wanted:
     known: int = 0
 
     @property
-    def entry(self) -> Entry:
-        """As it is asked for."""
-        facts = self.facts
-        return Entry(self.path, facts.size, facts.mtime_ns, facts.mode, identity_of(self.device, facts.inode))
+    def path(self) -> str:
+        """Where it is in the share."""
+        return self.entry.path
 
 
 @dataclass(slots=True)
@@ -104,6 +103,7 @@ class Comparer:
         self._checksum = checksum
         self._owner = owner
         self._target = mirror.open()
+        self._nothing_known = not catalogue.count_files()[0] and not holdings
         self._seen: set[int] = set()
         self._now: _FolderNow | None = None
         self._files = self._folders = 0
@@ -204,10 +204,12 @@ class _FolderNow:
         self._gone: list[bytes] = []
         self._folded: set[str] = set()
         self._directory: Directory | None = None
+        self._is_empty = False
         self._place = ""
         try:
             self._place = owner._mirror.place_of_folder(row.path)
             self._directory = self._open()
+            self._is_empty = not known and next(self._directory.entries(), None) is None
         except (UnsafePath, OSError) as error:
             owner._skip(Skipped(self._path or ".", reason_for(error)))
 
@@ -321,7 +323,7 @@ class _FolderNow:
             return
         place = f"{self._place}/{own_place}" if self._place else own_place
         wanted = Wanted(
-            path,
+            Entry(path, facts.size, facts.mtime_ns, facts.mode, identity_of(self._row.device, facts.inode)),
             place,
             self._number,
             name,
@@ -360,7 +362,7 @@ class _FolderNow:
         record = wanted.before
         bases: list[Base] = []
         try:
-            status = directory.status(own_place)
+            status = None if self._is_empty else directory.status(own_place)
         except OSError:
             status = None
         if status is not None and stat.S_ISREG(status.st_mode) and status.st_size:
@@ -389,13 +391,15 @@ class _FolderNow:
     def _other_bases(self, wanted: Wanted, identity: tuple[int, int]) -> list[Base]:
         """What here may be this file under an earlier name."""
         owner = self._owner
+        if owner._nothing_known:
+            return []
         catalogue, mirror = owner._catalogue, owner._mirror
         found = [Base("", held.size, held.digest) for held in owner._holdings.by_identity(*identity)]
         for folder, record in catalogue.by_identity(*identity):
             if (folder, record.name) != (self._number, wanted.name):
                 found.append(Base(mirror.place_of(catalogue.folder_path(folder), record), record.size, record.digest))
         family = _family(wanted.name)
-        if family:
+        if family and family != wanted.name:
             found += [
                 Base("", held.size, held.digest)
                 for held in owner._holdings.in_folder(self._number)

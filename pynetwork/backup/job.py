@@ -155,14 +155,16 @@ class BackupJob(BackupPlan):
                 if message.code != Code.PAGE:
                     raise RemoteProtocolError(f"message {message.code} came in place of a page of a survey")
                 operation.send(Code.MORE)
-                for row in read_rows(message.body):
-                    if comparer.take(row):
-                        self._end_round(comparer)
-                self._flush_small()
+                # Not while a lane writes small files: the two would wait for the interpreter's lock at each of them.
+                with self.turn.taken():
+                    ended = [comparer.take(row) for row in read_rows(message.body)]
+                    self._flush_small()
+                if any(ended):
+                    self._end_round(comparer)
+                self.wait_for_room()
             _finish(operation)
 
     def _end_round(self, comparer: Comparer) -> None:
-        self._flush_small()
         self.surveyed = True
         self.rounds += 1
         if not self.options.follow:
@@ -174,6 +176,7 @@ class BackupJob(BackupPlan):
                 del self._later[wanted.path]
         for wanted in ready:
             comparer.renew(wanted)
+        self._flush_small()
 
     # Running
 

@@ -179,6 +179,9 @@ class Holdings:
         with self._lock:
             return list(self._by_folder.get(folder, ()))
 
+    def __bool__(self) -> bool:
+        return bool(self._by_identity)
+
     def forget(self) -> None:
         """Nothing is held any more."""
         with self._lock:

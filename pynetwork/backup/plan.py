@@ -14,6 +14,7 @@ from handshakes.chunks import Compare, LargeFile, Pack, Piece, Work
 from handshakes.errors import RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.messages import Message
+from handshakes.paths import to_bytes
 from handshakes.survey import Facts
 from pynetwork.backup.catalogue import Catalogue, FileRecord, State
 from pynetwork.backup.comparing import Wanted
@@ -221,7 +222,7 @@ class BackupPlan(Download):
             None,
         )
         change = change or ("new" if wanted.before is None else "changed")
-        path = wanted.path.encode("utf-8", "surrogateescape")
+        path = to_bytes(wanted.path)
         self.catalogue.record(wanted.folder, record, "" if change == "same" else change, path)
         with self.changed:
             self.counts[change] += 1
@@ -244,7 +245,7 @@ class BackupPlan(Download):
     # What the plan is filled with
 
     def want(self, wanted: Wanted) -> None:
-        """Have this file brought; waits while much is waiting already."""
+        """Have this file brought."""
         with self.changed:
             if wanted.path in self.wanted:
                 self._later[wanted.path] = wanted
@@ -259,6 +260,9 @@ class BackupPlan(Download):
             (self._grown if wanted.bases else self._small).append(wanted)
             if len(self._small) + len(self._grown) >= PACK_FILES:
                 self._flush_small()
+
+    def wait_for_room(self) -> None:
+        """Wait while so much is waiting to be brought that more had better not be wanted."""
         with self.changed:
             while self.plan.unsettled >= _BACKLOG and not self._stopping.is_set():
                 self.changed.wait(0.1)

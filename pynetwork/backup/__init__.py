@@ -7,16 +7,20 @@ survey, grown ones their tail, changed ones the chunks that differ, renamed ones
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fnmatch
 import os
 import re
+import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from handshakes.errors import ConfigurationError
+from handshakes.errors import ConfigurationError, ConnectionLost, DeadlineExceeded, PoolFull
 from handshakes.survey import Facts
 from pynetwork.backup.catalogue import Catalogue, RunRecord
 from pynetwork.backup.finishing import finish
@@ -27,6 +31,7 @@ from pynetwork.backup.plan import Options
 from pynetwork.backup.pruning import PruneReport, prune
 from pynetwork.backup.verifying import BadFile, VerifyReport, open_destination, verify
 from pynetwork.lanes import Lanes
+from pynetwork.transport import backoff
 
 if TYPE_CHECKING:
     from pynetwork.client import Client
@@ -49,6 +54,7 @@ __all__ = [
 ]
 
 _FIRST_LANES = 2
+_LONGEST_PAUSE = 5.0
 
 
 def backup(
@@ -70,8 +76,40 @@ def backup(
         raise ConfigurationError(f"a backup over {lanes} lanes can't do anything; it needs at least 1")
     with DestinationLock(to, "backup"):
         mirror = Mirror(to)
+        with _catalogue_of(mirror) as catalogue:
+            run = partial(_back_up, dial, gateway, share, mirror, catalogue, options, lanes, stop, progress)
+            return _follow(run, stop or threading.Event()) if options.follow else run()
+
+
+def _follow(run: Callable[[], BackupReport], stop: threading.Event) -> BackupReport:
+    """Go on when the gateway comes back, however long it was away."""
+    pauses = backoff(most=_LONGEST_PAUSE)
+    connected = False
+    while True:
+        try:
+            return run()
+        except (ConnectionLost, DeadlineExceeded, PoolFull) as error:
+            if isinstance(error, _NeverConnected) and not connected:
+                raise error.__cause__ or error from None
+            if not isinstance(error, _NeverConnected):
+                connected = True
+                pauses = backoff(most=_LONGEST_PAUSE)
+            if stop.wait(next(pauses)):
+                return BackupReport()
+
+
+class _NeverConnected(ConnectionLost):
+    """The gateway could not be reached in the first place."""
+
+
+@contextlib.contextmanager
+def _catalogue_of(mirror: Mirror) -> Iterator[Catalogue]:
+    """The catalogue of a destination; what goes wrong with it is an `OSError`."""
+    try:
         with Catalogue(mirror.catalogue_path) as catalogue:
-            return _back_up(dial, gateway, share, mirror, catalogue, options, lanes, stop, progress)
+            yield catalogue
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, f"the catalogue fails: {error}", str(mirror.catalogue_path)) from error
 
 
 def _back_up(
@@ -85,7 +123,12 @@ def _back_up(
     stop: threading.Event | None,
     progress: bool | Progress | None,
 ) -> BackupReport:
-    used = Lanes(dial, lanes or _FIRST_LANES)
+    try:
+        used = Lanes(dial, lanes or _FIRST_LANES)
+    except (ConnectionLost, DeadlineExceeded, PoolFull) as error:
+        if options.follow:
+            raise _NeverConnected(str(error)) from error
+        raise
     try:
         catalogue.begin_run(gateway, share)
         job = BackupJob(share, mirror, catalogue, options, lanes=lanes or MOST_LANES, progress=progress)
@@ -94,7 +137,9 @@ def _back_up(
                 report = job.back_up(used, dial, grow=lanes is None and not options.follow)
                 return finish(job, report)
             except BaseException as error:
-                catalogue.end_run(str(error) or type(error).__name__, {})
+                outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+                with contextlib.suppress(sqlite3.Error):
+                    catalogue.end_run(outcome, {})
                 raise
     finally:
         used.close()

@@ -115,6 +115,19 @@ class Comparer:
         """Give the mirror back."""
         self._target.close()
 
+    def forget_held(self) -> None:
+        """Nothing is wanted any more that could be found in what was replaced."""
+        if self._holdings:
+            self._mirror.forget_held(self._target)
+            self._holdings.forget()
+
+    def count(self, size: int, *, unchanged: bool = False) -> None:
+        """A file of the source; in later rounds only what changes comes, and those were counted before."""
+        if self._first_round:
+            self.counts.files += 1
+            self.counts.bytes += size
+            self.counts.unchanged += unchanged
+
     def begin_anew(self) -> None:
         """The survey was cut off: its rows will come again from the first on."""
         self._now = None
@@ -249,9 +262,7 @@ class _FolderNow:
             else:
                 if status.st_size == record.size and _same_time(status.st_mtime_ns, record.mtime_ns):
                     if owner._chosen is None or owner._chosen(self._prefix + from_bytes(name), Facts.decode(facts)):
-                        owner.counts.files += 1
-                        owner.counts.bytes += record.size
-                        owner.counts.unchanged += 1
+                        owner.count(record.size, unchanged=True)
                     return
         self._changed(directory, name, Facts.decode(facts), record)
 
@@ -312,8 +323,7 @@ class _FolderNow:
         path = self._prefix + from_bytes(name)
         if owner._chosen is not None and not owner._chosen(path, facts):
             return
-        owner.counts.files += 1
-        owner.counts.bytes += facts.size
+        owner.count(facts.size)
         if record is not None and record.target is not None:
             record = None
         try:
@@ -438,13 +448,12 @@ class _FolderNow:
             self._owner._skip(Skipped(path, "symbolic link that leads out of the folder"))
             return
         place = self._place_of(row.name, record)
-        self._owner.counts.files += 1
         try:
             stands = directory.read_link(place) == target
         except OSError:
             stands = False
+        self._owner.count(0, unchanged=stands)
         if stands:
-            self._owner.counts.unchanged += 1
             if record is not None and record.target == row.target:
                 return
         else:

@@ -24,7 +24,7 @@ def finish(job: BackupJob, report: BackupReport) -> BackupReport:
             report.deleted = _delete_gone(job, folder)
         _clear_partials(job, folder, report)
         _dress_folders(job, folder)
-        if report.complete:
+        if job.holdings:
             mirror.forget_held(folder)
             job.holdings.forget()
     if job.options.durable:

@@ -110,7 +110,7 @@ class BackupJob(BackupPlan):
             self.catalogue,
             self.holdings,
             want=self.want,
-            skip=self.skipped.append,
+            skip=lambda skipped: self.skip(*skipped),
             chosen=self.options.chosen,
             checksum=self.options.checksum,
         )
@@ -177,6 +177,9 @@ class BackupJob(BackupPlan):
         for wanted in ready:
             comparer.renew(wanted)
         self._flush_small()
+        if not self.wanted:
+            # Whatever moved in this round has been moved.
+            comparer.forget_held()
 
     # Running
 
@@ -214,7 +217,7 @@ class BackupJob(BackupPlan):
             received=self._received,
             seconds=time.perf_counter() - began,
             chunks_again=self.plan.chunks_again,
-            skipped=sorted(self.skipped),
+            skipped=sorted(Skipped(*each) for each in self.refused.items()),
             lanes_lost=used.lost,
             lanes_replaced=used.replaced,
         )

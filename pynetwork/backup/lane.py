@@ -19,10 +19,10 @@ from handshakes.messages import Message
 from handshakes.transfer import ChunkHead, Code, Row, Status, Want, reason_text
 from pynetwork.backup.comparing import Wanted
 from pynetwork.backup.mirror import Base
-from pynetwork.backup.plan import BackupPlan, Gathering
+from pynetwork.backup.plan import BackupPlan, Gathering, local_reason
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.downloads import DownloadLane, other_entry
-from pynetwork.files.folders import Folder, reason_for
+from pynetwork.files.folders import Folder
 from pynetwork.files.jobs import Asked, Carrier
 from pynetwork.files.partials import PartialFile, write_file
 
@@ -42,6 +42,9 @@ class BackupLane(DownloadLane):
         if len(self._buffer) < size:
             self._buffer = memoryview(bytearray(size))
         return self._buffer[:size]
+
+    def local_reason(self, error: Exception) -> str:
+        return local_reason(error)
 
     # Asking
 
@@ -75,7 +78,7 @@ class BackupLane(DownloadLane):
         try:
             entry = self._prepare(compare)
         except (UnsafePath, OSError) as error:
-            self._give_up(compare, reason_for(error))
+            self._give_up(compare, local_reason(error))
             return
         if entry is None:
             return
@@ -158,7 +161,7 @@ class BackupLane(DownloadLane):
                 job.hold(self._folder, wanted)
             write_file(self._folder, arrived._replace(path=wanted.place), data, durable=False)
         except (UnsafePath, OSError) as error:
-            skipped.append(Skipped(asked.path, reason_for(error)))
+            skipped.append(Skipped(asked.path, local_reason(error)))
             return False
         change = "grown" if grown else "moved" if base is not None else ""
         job.done(wanted, asked, arrived, whole, change)
@@ -230,7 +233,7 @@ class BackupLane(DownloadLane):
         try:
             self.job.set_metadata(self._folder, wanted.place, arrived)
         except OSError as error:
-            skipped.append(Skipped(entry.path, reason_for(error)))
+            skipped.append(Skipped(entry.path, local_reason(error)))
             return False
         self.job.done(wanted, entry, arrived, whole, "same")
         return True
@@ -252,7 +255,7 @@ class BackupLane(DownloadLane):
             try:
                 self._compare_chunk(compare, index, found[at], beginnings)
             except OSError as error:
-                self._give_up(compare, reason_for(error))
+                self._give_up(compare, local_reason(error))
                 return
             at += 1
 
@@ -363,7 +366,7 @@ class BackupLane(DownloadLane):
                 return
             partial.write(message.body, offset + piece.skip)
         except OSError as error:
-            self._give_up(piece, reason_for(error))
+            self._give_up(piece, local_reason(error))
             return
         self._arrived(piece, piece.first, expected)
 
@@ -386,7 +389,7 @@ class BackupLane(DownloadLane):
                     job.begin_again(seal, entry)
             return
         except OSError as error:
-            self._give_up(seal, reason_for(error))
+            self._give_up(seal, local_reason(error))
             return
         job.catalogue.end_file(wanted.place)
         job.done(wanted, entry, entry, whole, change, steady=head.shows(entry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -21,16 +22,17 @@ from pynetwork.backup.comparing import Wanted
 from pynetwork.backup.mirror import Base, Holdings, Mirror
 from pynetwork.files.conversation import Conversation
 from pynetwork.files.downloads import Download
-from pynetwork.files.folders import Folder
+from pynetwork.files.folders import Folder, reason_for
 from pynetwork.files.jobs import Progress
 from pynetwork.files.partials import PartialFile
 
-__all__ = ["BackupPlan", "Gathering", "Options", "Pace"]
+__all__ = ["BackupPlan", "Gathering", "Options", "Pace", "local_reason"]
 
 _BACKLOG: Final = 64
 _TRIES: Final = 3
 _TABLE: Final = 32 << 10
 _VANISHED: Final = "it is not there"
+_FATAL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,13 @@ class Gathering:
         self.expected.clear()
 
 
+def local_reason(error: Exception) -> str:
+    """Why a file can't be written here. What no other file could be written for either is raised again."""
+    if isinstance(error, OSError) and error.errno in _FATAL:
+        raise error
+    return f"it can't be written here: {reason_for(error)}"
+
+
 class Pace:
     """So many bytes a second, over all lanes: what is asked for is paid for before anything else is.
 
@@ -141,6 +150,7 @@ class BackupPlan(Download):
         self.holdings = Holdings(catalogue)
         self.wanted: dict[str, Wanted] = {}
         self._later: dict[str, Wanted] = {}
+        self.refused: dict[str, str] = {}
         self.counts: dict[str, int] = dict.fromkeys(("new", "grown", "changed", "moved", "same"), 0)
         self._small: list[Wanted] = []
         self._grown: list[Wanted] = []
@@ -227,6 +237,7 @@ class BackupPlan(Download):
         with self.changed:
             self.counts[change] += 1
             self.wanted.pop(wanted.path, None)
+            self.refused.pop(wanted.path, None)
             if change != "same":
                 self._touched.add(wanted.folder)
 
@@ -320,9 +331,10 @@ class BackupPlan(Download):
 
     def skip(self, path: str, reason: str) -> None:
         """``path`` is not backed up; what has gone since the survey is no loss."""
-        self.wanted.pop(path, None)
-        if reason != _VANISHED:
-            self.skipped.append(Skipped(path, reason))
+        with self.changed:
+            self.wanted.pop(path, None)
+            if reason != _VANISHED:
+                self.refused[path] = reason
 
     def let_go(self, file: LargeFile) -> None:
         """What was gathered of ``file`` stays beside its place; the next try begins with it."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from pynetwork.backup import BackupReport, Options, PruneReport, backup, choose, prune_share
@@ -110,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     share, destination = arguments.source.folder, arguments.destination
     wait = arguments.wait or None
     stop = threading.Event() if arguments.follow else None
-    with progress_for(arguments, output) as progress:
+    with progress_for(arguments, output) as progress, _ended_by_signals(stop):
         try:
             report = backup(
                 lambda: controller.get_client(wait),
@@ -137,6 +140,27 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return max(code, _report_pruning(output, pruned))
     return code
+
+
+@contextlib.contextmanager
+def _ended_by_signals(stop: threading.Event | None) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM set ``stop``, the first time: that is how following ends."""
+    if stop is None:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def report_backup(output: Output, report: BackupReport, done: str) -> int:

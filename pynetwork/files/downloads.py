@@ -218,6 +218,10 @@ class DownloadLane(JobLane):
     def close(self) -> None:
         self._folder.close()
 
+    def local_reason(self, error: Exception) -> str:
+        """Why a file can't be written here."""
+        return reason_for(error)
+
     # Asking
 
     def ask(self, work: Work) -> None:
@@ -228,7 +232,7 @@ class DownloadLane(JobLane):
         try:
             entry = self._prepare(work)
         except (UnsafePath, OSError) as error:
-            self._give_up(work, reason_for(error))
+            self._give_up(work, self.local_reason(error))
             return
         if entry is None:
             return
@@ -337,7 +341,7 @@ class DownloadLane(JobLane):
             else:
                 partial.write(message.body, number * file.chunk)
         except OSError as error:
-            self._give_up(run, reason_for(error))
+            self._give_up(run, self.local_reason(error))
             return
         with job.changed:
             job.chunk_arrived(run, number, head.digest)

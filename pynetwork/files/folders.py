@@ -1,10 +1,7 @@
 """One folder of this machine, reached so that nothing leads out of it.
 
-Where the system can do it, every file is opened relative to a handle of its directory, and every directory
-relative to the one above it, without following symbolic links: a link that somebody puts in place of a
-directory, at whatever moment, leads nowhere. Elsewhere (Windows) paths are resolved and compared before each
-use, which leaves a moment between the look and the use; files are named so that no other stream or device can
-be meant.
+Every file is opened in its directory, and every directory in the one above it (see `pynetwork.files.directories`), by
+names that can't mean another stream or device.
 
 A `Folder` and its directories belong to one thread.
 """
@@ -16,43 +13,17 @@ import errno
 import os
 import stat
 import threading
-from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import check_path, is_partial, split_native
+from pynetwork.files.directories import CREATE, HAS_HANDLES, READ, Directory, open_directory
 
-__all__ = [
-    "NO_FILE",
-    "Directory",
-    "Folder",
-    "NotAFile",
-    "Turn",
-    "entry_of",
-    "folds_case",
-    "read_into",
-    "reason_for",
-    "walk",
-]
+__all__ = ["NO_FILE", "Folder", "NotAFile", "Turn", "entry_of", "folds_case", "reason_for", "walk"]
 
-_MOST_LOOKED_AT = 4096
-_UNNAMED = getattr(os, "O_TMPFILE", 0)
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
-_BINARY = getattr(os, "O_BINARY", 0)
-READ = os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | _BINARY
-"""Opening to read: a symbolic link is refused, a fifo does not keep us waiting."""
-CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY
-"""Opening a file that does not exist yet."""
-REUSE = os.O_RDWR | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | _BINARY
-"""Opening what an earlier transfer left."""
-
-HAS_HANDLES = os.open in os.supports_dir_fd and os.scandir in os.supports_fd and bool(_NO_FOLLOW)
-"""Whether this system opens files relative to a directory's handle."""
 _WINDOWS = os.name == "nt"
 
 _KINDS = {
@@ -130,239 +101,6 @@ def entry_of(path: str, status: os.stat_result) -> Entry:
     return Entry(path, status.st_size, status.st_mtime_ns, status.st_mode & 0o777, identity)
 
 
-class Directory(ABC):
-    """One open directory. Names are single components; what is a symbolic link is never followed."""
-
-    @abstractmethod
-    def enter(self, name: str) -> Directory:
-        """The directory ``name`` in it."""
-
-    @abstractmethod
-    def make(self, name: str, mode: int = 0o777) -> None:
-        """Make the directory ``name``."""
-
-    @abstractmethod
-    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
-        """A file descriptor of ``name``."""
-
-    def open_unnamed(self, mode: int) -> int | None:  # noqa: ARG002 - most have none
-        """A descriptor of a new file that has no name yet; None where there is no such thing."""
-        return None
-
-    def give_name(self, handle: int, name: str) -> None:
-        """Let a file without a name have this one. Raises `FileExistsError` when something has it."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def status(self, name: str) -> os.stat_result:
-        """What ``name`` is."""
-
-    @abstractmethod
-    def replace(self, name: str, final: str) -> None:
-        """Give ``name`` the name ``final``, in place of what has it."""
-
-    @abstractmethod
-    def remove(self, name: str) -> None:
-        """Remove the file ``name``."""
-
-    @abstractmethod
-    def set_times(self, name: str, times: tuple[int, int]) -> None:
-        """Set when the file ``name`` was read and changed, in ns."""
-
-    @abstractmethod
-    def link(self, name: str, to: Directory, final: str) -> None:
-        """Give the file ``name`` a second name, ``final`` in ``to``. Raises `OSError` where that can't be."""
-
-    @abstractmethod
-    def read_link(self, name: str) -> str:
-        """Where the symbolic link ``name`` leads."""
-
-    @abstractmethod
-    def make_link(self, name: str, target: str) -> None:
-        """Make the symbolic link ``name``."""
-
-    @abstractmethod
-    def dress(self, mode: int | None, times: tuple[int, int]) -> None:
-        """Give the directory itself these permission bits (None: as they are) and times, in ns."""
-
-    @abstractmethod
-    def own_status(self) -> os.stat_result:
-        """What the directory itself is."""
-
-    @abstractmethod
-    def entries(self) -> Iterator[os.DirEntry[str]]:
-        """What is in it, in the order of the file system."""
-
-    @abstractmethod
-    def flush(self) -> None:
-        """Bring its names to the disk."""
-
-    @abstractmethod
-    def again(self) -> Directory:
-        """The same directory, to be closed for itself."""
-
-    def close(self) -> None:  # noqa: B027 - some hold nothing
-        """Give the handle back."""
-
-
-class HandleDirectory(Directory):
-    """A directory by its handle."""
-
-    __slots__ = ("_handle", "_takes_unnamed")
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self._takes_unnamed: bool | None = None if _UNNAMED else False
-
-    def enter(self, name: str) -> Directory:
-        return HandleDirectory(os.open(name, _DIRECTORY, dir_fd=self._handle))
-
-    def make(self, name: str, mode: int = 0o777) -> None:
-        os.mkdir(name, mode, dir_fd=self._handle)
-
-    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
-        return os.open(name, flags, mode, dir_fd=self._handle)
-
-    def open_unnamed(self, mode: int) -> int | None:
-        if self._takes_unnamed is None:
-            # What earlier transfers left is better taken over: then it is gone. A large folder is not searched for it.
-            names = [entry.name for entry in islice(self.entries(), _MOST_LOOKED_AT)]
-            self._takes_unnamed = len(names) < _MOST_LOOKED_AT and not any(map(is_partial, names))
-        if self._takes_unnamed:
-            try:
-                return os.open(".", os.O_RDWR | _UNNAMED, mode, dir_fd=self._handle)
-            except OSError:
-                # Most file systems of networks can't do that.
-                self._takes_unnamed = False
-        return None
-
-    def give_name(self, handle: int, name: str) -> None:
-        try:
-            os.link(f"/proc/self/fd/{handle}", name, dst_dir_fd=self._handle, follow_symlinks=True)
-        except OSError:
-            # Files are being replaced here, or there is no /proc: the long way is to be taken from now on.
-            self._takes_unnamed = False
-            raise
-
-    def status(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self._handle, follow_symlinks=False)
-
-    def replace(self, name: str, final: str) -> None:
-        os.replace(name, final, src_dir_fd=self._handle, dst_dir_fd=self._handle)
-
-    def remove(self, name: str) -> None:
-        os.unlink(name, dir_fd=self._handle)
-
-    def set_times(self, name: str, times: tuple[int, int]) -> None:
-        os.utime(name, ns=times, dir_fd=self._handle, follow_symlinks=False)
-
-    def link(self, name: str, to: Directory, final: str) -> None:
-        assert isinstance(to, HandleDirectory)
-        os.link(name, final, src_dir_fd=self._handle, dst_dir_fd=to._handle, follow_symlinks=False)
-
-    def read_link(self, name: str) -> str:
-        return os.readlink(name, dir_fd=self._handle)
-
-    def make_link(self, name: str, target: str) -> None:
-        os.symlink(target, name, dir_fd=self._handle)
-
-    def dress(self, mode: int | None, times: tuple[int, int]) -> None:
-        if mode is not None:
-            os.fchmod(self._handle, mode | stat.S_IRWXU)
-        os.utime(self._handle, ns=times)
-
-    def own_status(self) -> os.stat_result:
-        return os.fstat(self._handle)
-
-    def entries(self) -> Iterator[os.DirEntry[str]]:
-        with os.scandir(self._handle) as found:
-            yield from found
-
-    def flush(self) -> None:
-        os.fsync(self._handle)
-
-    def again(self) -> Directory:
-        return HandleDirectory(os.dup(self._handle))
-
-    def close(self) -> None:
-        os.close(self._handle)
-
-
-class PlainDirectory(Directory):
-    """A directory by its path, looked at before each use: for systems without handles of directories."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._verify()
-        if not stat.S_ISDIR(os.stat(path).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-    def _verify(self) -> None:
-        if os.path.realpath(self._path) != self._path:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-
-    def _within(self, name: str) -> str:
-        self._verify()
-        return os.path.join(self._path, name)
-
-    def enter(self, name: str) -> Directory:
-        self.status(name)
-        return PlainDirectory(os.path.join(self._path, name))
-
-    def make(self, name: str, mode: int = 0o777) -> None:
-        os.mkdir(self._within(name), mode)
-
-    def open(self, name: str, flags: int, mode: int = 0o600) -> int:
-        path = self._within(name)
-        if not flags & os.O_EXCL and os.path.islink(path):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        return os.open(path, flags, mode)
-
-    def status(self, name: str) -> os.stat_result:
-        return os.lstat(self._within(name))
-
-    def replace(self, name: str, final: str) -> None:
-        os.replace(self._within(name), os.path.join(self._path, final))
-
-    def remove(self, name: str) -> None:
-        os.unlink(self._within(name))
-
-    def set_times(self, name: str, times: tuple[int, int]) -> None:
-        os.utime(self._within(name), ns=times)
-
-    def link(self, name: str, to: Directory, final: str) -> None:
-        assert isinstance(to, PlainDirectory)
-        os.link(self._within(name), to._within(final))
-
-    def read_link(self, name: str) -> str:
-        return os.readlink(self._within(name))
-
-    def make_link(self, name: str, target: str) -> None:
-        os.symlink(target, self._within(name))
-
-    def dress(self, mode: int | None, times: tuple[int, int]) -> None:  # noqa: ARG002 - they have no such bits
-        self._verify()
-        with contextlib.suppress(PermissionError):
-            os.utime(self._path, ns=times)
-
-    def own_status(self) -> os.stat_result:
-        self._verify()
-        return os.stat(self._path)
-
-    def entries(self) -> Iterator[os.DirEntry[str]]:
-        self._verify()
-        with os.scandir(self._path) as found:
-            yield from found
-
-    def flush(self) -> None:
-        """Nothing to do: where there are no handles, there is no way to flush a directory either."""
-
-    def again(self) -> Directory:
-        return self
-
-
 class Folder:
     """The folder at ``path`` (made, with ``create``) and everything below it, for one thread.
 
@@ -390,10 +128,7 @@ class Folder:
         self._windows = windows
         self._portable = portable or windows
         self._kept = max(2, kept)
-        if handles:
-            self._root: Directory = HandleDirectory(os.open(where, _DIRECTORY & ~_NO_FOLLOW))
-        else:
-            self._root = PlainDirectory(where)
+        self._root = open_directory(where, handles=handles)
         self._open: OrderedDict[tuple[str, ...], Directory] = OrderedDict()
         self._last: tuple[tuple[str, ...], Directory] = ((), self._root)
 
@@ -569,27 +304,3 @@ def _sort_in(
 def _brief(error: Exception) -> str:
     """The reason alone: the path stands beside it."""
     return reason_for(error).rpartition("is refused: ")[2]
-
-
-def read_into(handle: int, view: memoryview, offset: int) -> int:
-    """Read until ``view`` is full or the file ends; answers how many bytes there were."""
-    size = len(view)
-    if not size:
-        return 0
-    got = _preadv(handle, (view,), offset)
-    while 0 < got < size:
-        more = _preadv(handle, (view[got:],), offset + got)
-        if not more:
-            break
-        got += more
-    return got
-
-
-def _seek_and_read(handle: int, views: tuple[memoryview], offset: int) -> int:
-    os.lseek(handle, offset, os.SEEK_SET)
-    data = os.read(handle, len(views[0]))
-    views[0][: len(data)] = data
-    return len(data)
-
-
-_preadv: Callable[[int, tuple[memoryview], int], int] = getattr(os, "preadv", _seek_and_read)

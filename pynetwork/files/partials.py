@@ -20,7 +20,9 @@ from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry
 from handshakes.messages import Bytes
 from handshakes.paths import is_partial, partial_name
-from pynetwork.files.folders import CREATE, REUSE, Directory, Folder, read_into
+from pynetwork.files.descriptors import read_into, write_all
+from pynetwork.files.directories import CREATE, REUSE, Directory
+from pynetwork.files.folders import Folder
 
 try:
     import fcntl
@@ -32,9 +34,6 @@ __all__ = ["NO_LOCKS", "PartialFile", "TargetBusy", "TargetExists", "write_file"
 NO_LOCKS = frozenset([errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
 """What file systems without locks answer to who wants one."""
 _CLAIMS = 16
-# Bytes written by one call. For more at once Linux takes memory in larger pieces; a virtual machine that gives free
-# memory back has just those to fetch from its host again, and is then slower than a disk.
-_PIECE = 128 << 10
 _ZEROS = bytes(1 << 16)
 _COPIED = 1 << 20
 
@@ -65,7 +64,7 @@ def write_file(folder: Folder, entry: Entry, data: Bytes, *, durable: bool = Fal
         if claim.used:
             os.ftruncate(claim.handle, 0)
         if data:
-            _write_all(claim.handle, data, 0)
+            write_all(claim.handle, data, 0)
         claim.complete(entry, durable=durable, overwrite=overwrite)
     except BaseException:
         claim.abandon()
@@ -88,7 +87,7 @@ def _write_unnamed(folder: Folder, entry: Entry, data: Bytes, *, durable: bool) 
         return False
     try:
         if data:
-            _write_all(handle, data, 0)
+            write_all(handle, data, 0)
         if os.fstat(handle).st_mode & 0o7777 != entry.mode & 0o777:
             os.fchmod(handle, entry.mode & 0o777)
         if durable:
@@ -149,7 +148,7 @@ class PartialFile:
         if not self._enter():
             return False
         try:
-            _write_all(self._claim.handle, data, offset)
+            write_all(self._claim.handle, data, offset)
         finally:
             self._leave()
         return True
@@ -162,7 +161,7 @@ class PartialFile:
             end = min(offset + length, self._had)
             while offset < end:
                 piece = memoryview(_ZEROS)[: end - offset]
-                _write_all(self._claim.handle, piece, offset)
+                write_all(self._claim.handle, piece, offset)
                 offset += len(piece)
         finally:
             self._leave()
@@ -432,16 +431,6 @@ def _lock(handle: int) -> None:
             raise
 
 
-def _write_all(handle: int, data: Bytes, offset: int) -> None:
-    if len(data) <= _PIECE and _pwrite(handle, data, offset) == len(data):
-        return
-    left = memoryview(data)
-    while left:
-        written = _pwrite(handle, left[:_PIECE], offset)
-        offset += written
-        left = left[written:]
-
-
 def _copy(source: int, target: int, start: int, end: int) -> None:
     """Copy the bytes from ``start`` to ``end`` of one file to the same place in another. Raises `OSError`."""
     view = memoryview(bytearray(min(_COPIED, end - start)))
@@ -449,15 +438,5 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
         got = read_into(source, view[: end - start], start)
         if not got:
             raise OSError(errno.EIO, "the partial file is shorter than it was")
-        _write_all(target, view[:got], start)
+        write_all(target, view[:got], start)
         start += got
-
-
-def _seek_and_write(handle: int, data: Bytes, offset: int) -> int:
-    with _SEEKING:
-        os.lseek(handle, offset, os.SEEK_SET)
-        return os.write(handle, data)
-
-
-_SEEKING = threading.Lock()
-_pwrite = getattr(os, "pwrite", _seek_and_write)

@@ -33,7 +33,8 @@ from handshakes.manifest import (
     hole_digest,
 )
 from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
-from pynetwork.files.folders import Folder, NotAFile, Turn, entry_of, read_into, reason_for
+from pynetwork.files.descriptors import read_into
+from pynetwork.files.folders import Folder, NotAFile, Turn, entry_of, reason_for
 
 __all__ = ["DigestCache", "Reader", "Unsteady"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from xxhash import xxh3_64_intdigest
@@ -29,7 +29,8 @@ from handshakes.survey import (
     encode_link_row,
     encode_skipped_row,
 )
-from pynetwork.files.folders import Directory, Folder, NotAFile, reason_for
+from pynetwork.files.directories import Directory
+from pynetwork.files.folders import Folder, NotAFile, reason_for
 
 __all__ = ["Surveyor", "facts_of"]
 
@@ -91,13 +92,13 @@ class Surveyor:
         self._seen: dict[Components, _Seen] = {}
         self._files = self._folders = 0
 
-    def survey(self) -> Iterator[bytes]:
+    def survey(self) -> Generator[bytes, None, None]:
         """The rows of everything, and END."""
         self._files = self._folders = 0
         yield from self._survey_below(())
         yield encode_end(End(self._files, self._folders))
 
-    def changes(self) -> Iterator[bytes]:
+    def changes(self) -> Generator[bytes, None, None]:
         """The rows of what has changed since the last round, and END."""
         self._files = self._folders = 0
         for components in sorted(self._seen):

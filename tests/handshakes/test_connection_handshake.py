@@ -222,7 +222,7 @@ def test_a_body_that_is_none(place: tuple[Role, Phase], kind: Kind, body: bytes)
     [
         (0, Rights.NONE),
         (5, Rights.CALL | Rights.READ),
-        (64, Rights.NONE),
+        (128, Rights.NONE),
         (2**63, Rights.NONE),
         (2**64 - 1, Rights.ALL),
     ],

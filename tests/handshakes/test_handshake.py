@@ -121,7 +121,7 @@ def test_only_the_client_has_a_key() -> None:
 
 @pytest.mark.parametrize(
     ("bits", "rights"),
-    [(0, Rights.NONE), (5, Rights.CALL | Rights.READ), (64, Rights.NONE), (2**64 - 1, Rights.ALL)],
+    [(0, Rights.NONE), (5, Rights.CALL | Rights.READ), (128, Rights.NONE), (2**64 - 1, Rights.ALL)],
 )
 def test_rights_of_the_future_are_passed_over(bits: int, rights: Rights) -> None:
     assert met({}, {})[0].hear_welcome(welcome(bits, b"")).rights == rights
@@ -229,7 +229,7 @@ def test_a_certificate_is_bound_where_both_know_it(client: bytes, gateway: bytes
     assert said[12:] == prove(KEY, "client", bound)
     rights = answerer.hear_proof(arrived(said))
     heard = caller.hear_welcome(arrived(answerer.say_welcome(rights)))
-    assert heard == Welcome(Rights.ALL, prove(KEY, "gateway", bound + struct.pack("<Q", 63)))
+    assert heard == Welcome(Rights.ALL, prove(KEY, "gateway", bound + struct.pack("<Q", 127)))
 
 
 def test_somebody_in_the_middle_of_tls() -> None:

@@ -31,13 +31,13 @@ def test_the_kinds_are_the_first_byte_of_frames() -> None:
 
 
 def test_the_bits_of_rights_are_on_the_wire() -> None:
-    bits = [Rights.CALL, Rights.STREAM, Rights.READ, Rights.WRITE, Rights.STATS, Rights.STOP]
-    assert [right.value for right in bits] == [1, 2, 4, 8, 16, 32]
+    bits = [Rights.CALL, Rights.STREAM, Rights.READ, Rights.WRITE, Rights.STATS, Rights.STOP, Rights.REMOVE]
+    assert [right.value for right in bits] == [1, 2, 4, 8, 16, 32, 64]
 
 
-def test_default_is_everything_but_stopping_the_gateway() -> None:
-    assert Rights.ALL == Rights.DEFAULT | Rights.STOP
-    assert Rights.STOP not in Rights.DEFAULT
+def test_default_is_everything_but_removing_files_and_stopping_the_gateway() -> None:
+    assert Rights.ALL == Rights.DEFAULT | Rights.STOP | Rights.REMOVE
+    assert not (Rights.STOP | Rights.REMOVE) & Rights.DEFAULT
 
 
 @pytest.mark.parametrize(

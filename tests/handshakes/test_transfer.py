@@ -136,7 +136,7 @@ def test_heads_cut_anywhere_are_refused() -> None:
 
 def test_unknown_statuses_and_odd_files_are_refused() -> None:
     expect_refusal(ChunkHead.decode, b"\x09" + CHUNK.encode()[1:], words="unknown status 9")
-    expect_refusal(PutHead.decode, b"\x05" + PUT.encode()[1:], words="unknown status 5")
+    expect_refusal(PutHead.decode, b"\x06" + PUT.encode()[1:], words="unknown status 6")
     expect_refusal(ChunkHead.decode, CHUNK._replace(size=-1).encode(), words="-1 bytes")
     expect_refusal(ChunkHead.decode, CHUNK._replace(mode=0o1000).encode(), words="mode 1000")
 

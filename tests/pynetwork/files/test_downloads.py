@@ -371,11 +371,11 @@ def test_a_gateway_that_does_not_know_the_messages_says_so(here: Site, monkeypat
 def test_a_listing_that_is_cut_off_is_made_again(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     write(here.share / "file", b"x")
 
-    def cut(function: Callable[..., Any], operation: ServedOperation, *rest: Any) -> None:
-        operation.link.stream.shutdown()
-        function(operation, *rest)
+    def cut(function: Callable[..., Any], window: sharing._Window, *rest: Any) -> None:
+        window._operation.link.stream.shutdown()
+        function(window, *rest)
 
-    monkeypatch.setattr(sharing, "_send_pages", once(cut, sharing._send_pages))
+    monkeypatch.setattr(sharing._Window, "send_pages", once(cut, sharing._Window.send_pages))
     report = here.download()
     assert (report.files, report.lanes_replaced) == (1, 1)
 

@@ -13,8 +13,8 @@ import pytest
 from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import partial_name
-from pynetwork.files import folders
-from pynetwork.files.folders import CREATE, READ, Folder, NotAFile, Turn, folds_case, reason_for, walk
+from pynetwork.files.directories import Directory
+from pynetwork.files.folders import Folder, NotAFile, Turn, folds_case, reason_for, walk
 from tests.serving import Background
 from tests.waiting import wait_until
 
@@ -135,7 +135,7 @@ def test_a_directory_that_somebody_else_makes_first_is_used(folder: Folder, monk
     kind = type(folder.directory(()))
     make = kind.make
 
-    def slow(self: folders.Directory, name: str, mode: int) -> None:
+    def slow(self: Directory, name: str, mode: int) -> None:
         make(self, name, mode)
         make(self, name, mode)
 
@@ -167,45 +167,6 @@ def test_a_missing_folder_is_made_only_when_asked(tmp_path: Path) -> None:
     for handles in (True, False):
         with pytest.raises(NotADirectoryError):
             Folder(tmp_path / "file", handles=handles)
-
-
-def test_directories_do_what_their_names_say(folder: Folder) -> None:
-    directory = folder.directory(("a",))
-    handle = directory.open("new", CREATE, 0o600)
-    os.close(handle)
-    directory.set_times("new", (1, 2_000_000_000))
-    assert directory.status("new").st_mtime_ns == 2_000_000_000
-    directory.replace("new", "renamed")
-    assert sorted(entry.name for entry in directory.entries()) == ["b", "renamed"]
-    directory.flush()
-    again = directory.again()
-    directory.remove("renamed")
-    with pytest.raises(FileNotFoundError):
-        again.status("renamed")
-    again.close()
-    assert stat.S_ISDIR(directory.status("b").st_mode)
-
-
-def test_a_plain_directory_notices_a_link_in_its_way(tmp_path: Path) -> None:
-    (tmp_path / "in" / "sub").mkdir(parents=True)
-    (tmp_path / "in" / "sub" / "file").write_bytes(b"inside")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "file").write_bytes(b"outside")
-    with Folder(tmp_path / "in", handles=False) as folder:
-        directory = folder.directory(("sub",))
-        (tmp_path / "in" / "sub").rename(tmp_path / "in" / "old")
-        (tmp_path / "in" / "sub").symlink_to(tmp_path / "out")
-        for use in (
-            lambda: directory.open("file", READ),
-            lambda: directory.remove("file"),
-            lambda: directory.replace("file", "other"),
-            lambda: directory.make("new"),
-            lambda: list(directory.entries()),
-        ):
-            with pytest.raises(OSError, match="Errno") as caught:
-                use()
-            assert caught.value.errno == errno.ELOOP
-    assert (tmp_path / "out" / "file").read_bytes() == b"outside"
 
 
 @pytest.mark.parametrize("path", ["ab:c", "a/file:stream", "trailing.", "trailing ", "a./b"])
@@ -302,7 +263,7 @@ def test_a_file_that_goes_away_while_its_folder_is_listed(folder: Folder, monkey
     kind = type(folder.directory(()))
     entries = kind.entries
 
-    def vanishing(self: folders.Directory) -> Iterator[os.DirEntry[str]]:
+    def vanishing(self: Directory) -> Iterator[os.DirEntry[str]]:
         for entry in entries(self):
             if entry.name == "file":
                 os.unlink(folder.path / "a" / "b" / "file")

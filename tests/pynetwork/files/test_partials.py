@@ -12,8 +12,9 @@ import pytest
 from handshakes.errors import UnsafePath
 from handshakes.manifest import Entry
 from handshakes.paths import partial_name
-from pynetwork.files import folders, partials
-from pynetwork.files.folders import Folder, HandleDirectory
+from pynetwork.files import descriptors, directories, partials
+from pynetwork.files.directories import REUSE, HandleDirectory
+from pynetwork.files.folders import Folder
 from pynetwork.files.partials import PartialFile, TargetBusy, TargetExists, write_file
 from tests.serving import Background
 
@@ -23,7 +24,7 @@ STAMP = 1_600_000_000_123_456_789
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where every file needs a name."""
-    monkeypatch.setattr(folders, "_UNNAMED", 0)
+    monkeypatch.setattr(directories, "_UNNAMED", 0)
 
 
 @pytest.fixture(params=["handles", "named", "plain", "windows"])
@@ -32,7 +33,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     closed before they are renamed.
     """
     if request.param == "named":
-        monkeypatch.setattr(folders, "_UNNAMED", 0)
+        monkeypatch.setattr(directories, "_UNNAMED", 0)
     if request.param == "windows":
         monkeypatch.setattr(partials, "fcntl", None)
     with Folder(tmp_path, handles=request.param in ("handles", "named")) as opened:
@@ -50,7 +51,7 @@ def names(folder: Folder) -> list[str]:
 # Whole files
 
 
-@pytest.mark.skipif(not folders._UNNAMED, reason="every file has a name here")
+@pytest.mark.skipif(not directories._UNNAMED, reason="every file has a name here")
 def test_a_new_file_has_no_name_until_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
@@ -58,7 +59,7 @@ def test_a_new_file_has_no_name_until_it_is_complete(tmp_path: Path, monkeypatch
         seen.append(os.listdir(tmp_path))
         return os.pwrite(handle, data, offset)
 
-    monkeypatch.setattr(partials, "_pwrite", look)
+    monkeypatch.setattr(descriptors, "_pwrite", look)
     with Folder(tmp_path) as folder:
         write_file(folder, entry("file", 5, 0o604), b"hello", durable=True)
         assert seen == [[]]
@@ -205,7 +206,7 @@ def test_a_full_disk_leaves_nothing(folder: Folder, monkeypatch: pytest.MonkeyPa
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(partials, "_pwrite", full)
+    monkeypatch.setattr(descriptors, "_pwrite", full)
     with pytest.raises(OSError, match="full"):
         write_file(folder, entry("file", 1), b"x")
     assert names(folder) == []
@@ -218,22 +219,22 @@ def test_much_is_written_in_pieces(folder: Folder, monkeypatch: pytest.MonkeyPat
         sizes.append(len(data))
         return os.pwrite(handle, data, offset)
 
-    monkeypatch.setattr(partials, "_pwrite", note)
+    monkeypatch.setattr(descriptors, "_pwrite", note)
     data = os.urandom(1_000_003)
     write_file(folder, Entry("much", len(data), STAMP, 0o644), data)
     assert (folder.path / "much").read_bytes() == data
     assert sum(sizes) == len(data)
-    assert max(sizes) == partials._PIECE
+    assert max(sizes) == descriptors._PIECE
 
 
 def test_short_writes_are_continued(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partials, "_pwrite", lambda handle, data, offset: os.pwrite(handle, data[:3], offset))
+    monkeypatch.setattr(descriptors, "_pwrite", lambda handle, data, offset: os.pwrite(handle, data[:3], offset))
     write_file(folder, entry("file", 10), b"0123456789")
     assert (folder.path / "file").read_bytes() == b"0123456789"
 
 
 def test_systems_without_positional_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partials, "_pwrite", partials._seek_and_write)
+    monkeypatch.setattr(descriptors, "_pwrite", descriptors._seek_and_write)
     with Folder(tmp_path) as folder:
         partial = PartialFile(folder, entry("file", 6))
         partial.write(b"def", 3)
@@ -261,7 +262,7 @@ def test_two_transfers_to_one_target_are_told_apart(tmp_path: Path) -> None:
 def test_on_windows_an_open_file_is_its_own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partials, "fcntl", None)
 
-    def refuse(self: folders.Directory, name: str) -> None:
+    def refuse(self: directories.Directory, name: str) -> None:
         raise PermissionError(errno.EACCES, "in use")
 
     (tmp_path / partial_name("file")).touch()
@@ -340,7 +341,7 @@ def test_a_leftover_that_vanishes_meanwhile_or_may_not_be_opened(
     refusals: list[OSError] = [FileNotFoundError(errno.ENOENT, "gone"), PermissionError(errno.EACCES, "no")]
 
     def troubled(self: HandleDirectory, name: str, flags: int, mode: int = 0o600) -> int:
-        if flags == folders.REUSE:
+        if flags == REUSE:
             path.unlink(missing_ok=isinstance(refusals[0], FileNotFoundError))
             path.touch()
             raise refusals.pop(0)
@@ -431,7 +432,7 @@ def test_a_descriptor_is_not_closed_under_a_thread_that_writes(tmp_path: Path, m
         written.append(os.pwrite(handle, data, offset))
         return written[-1]
 
-    monkeypatch.setattr(partials, "_pwrite", slow)
+    monkeypatch.setattr(descriptors, "_pwrite", slow)
     with Folder(tmp_path) as folder:
         partial = PartialFile(folder, entry("file", 9))
         writer = Background(partial.write, b"abc", 0)
@@ -451,7 +452,7 @@ def test_a_file_is_completed_when_nobody_writes_to_it_any_more(tmp_path: Path, m
         assert goes_on.wait(10)
         return os.pwrite(handle, data, offset)
 
-    monkeypatch.setattr(partials, "_pwrite", slow)
+    monkeypatch.setattr(descriptors, "_pwrite", slow)
     with Folder(tmp_path) as folder:
         partial = PartialFile(folder, entry("file", 3))
         writer = Background(partial.write, b"abc", 0)

@@ -12,7 +12,7 @@ import pytest
 
 from handshakes.manifest import PACK_SIZE, Entry, decode_page, digest, hole_digest
 from handshakes.transfer import ChunkHead, Status
-from pynetwork.files import reading
+from pynetwork.files import descriptors, reading
 from pynetwork.files.folders import Folder, NotAFile, entry_of
 from pynetwork.files.reading import DigestCache, Reader
 
@@ -51,7 +51,7 @@ class Tap:
         self.offsets: list[int] = []
         self.after: Callable[[], object] = lambda: None
         self.most = 1 << 30
-        monkeypatch.setattr(reading, "_preadv", self._read)
+        monkeypatch.setattr(descriptors, "_preadv", self._read)
 
     def _read(self, handle: int, views: tuple[memoryview], offset: int) -> int:
         self.offsets.append(offset)
@@ -385,7 +385,7 @@ def test_a_file_too_large_for_the_cache_is_not_held() -> None:
 def test_systems_without_positional_reads_holes_and_advice(
     tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "_preadv", reading._seek_and_read)
+    monkeypatch.setattr(descriptors, "_preadv", descriptors._seek_and_read)
     monkeypatch.delattr(os, "SEEK_DATA")
     monkeypatch.delattr(os, "posix_fadvise")
     entry = write(tmp_path / "a", b"x" * CHUNK + b"y" * 10)

@@ -107,21 +107,27 @@ def test_each_verb_needs_its_right(tmp_path: Path) -> None:
     asked: dict[str, tuple[Any, ...]] = {
         "files.shares": (),
         "files.list": ("s", False),
+        "files.survey": ("s",),
         "files.fetch": ("s",),
+        "files.remove": ("s",),
         "files.store": ("", "t", False),
         "files.target": ("",),
         "files.folders": ("", b""),
     }
-    reading = {"files.shares", "files.list", "files.fetch"}
-    with serving(key={"key of a reader": "read", "key of a writer": "write"}, share={"s": tmp_path}) as gateway:
-        for key, denied in (("key of a reader", asked.keys() - reading), ("key of a writer", reading)):
+    reading = {"files.shares", "files.list", "files.survey", "files.fetch"}
+    granted = {"key of a reader": reading, "key of a remover": {"files.remove"}}
+    granted["key of a writer"] = asked.keys() - reading - {"files.remove"}
+    keys = {"key of a reader": "read", "key of a writer": "write", "key of a remover": "remove"}
+    with serving(key=keys, share={"s": tmp_path}) as gateway:
+        for key, denied in ((key, asked.keys() - allowed) for key, allowed in granted.items()):
             with controller_of(gateway, key=key).get_client() as client:
                 for verb in sorted(denied):
                     with pytest.raises(Forbidden):
                         client.request(verb, *asked[verb])
     verbs = FileService({}, tmp_path).verbs
+    rights = {Rights.READ: reading, Rights.WRITE: granted["key of a writer"], Rights.REMOVE: {"files.remove"}}
     assert {verb: each.right for verb, each in verbs.items()} == {
-        verb: Rights.READ if verb in reading else Rights.WRITE for verb in asked
+        verb: right for right, allowed in rights.items() for verb in allowed
     }
 
 

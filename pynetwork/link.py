@@ -161,6 +161,11 @@ class Operation(ABC):
         self._link.send(self._link.connection.message(code, head, buffers))
 
     @property
+    def round_trip(self) -> float:
+        """Seconds to the other side and back, as far as the system knows; else 0."""
+        return self._link.stream.round_trip
+
+    @property
     def received(self) -> int:
         """The bytes that have come over the pair so far."""
         return self._link.stream.received

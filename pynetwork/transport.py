@@ -123,6 +123,11 @@ class Stream(ABC):
     def close(self) -> None:
         """Give everything back to the system. Closing twice is fine."""
 
+    @property
+    def round_trip(self) -> float:
+        """Seconds to the other side and back, as the system measures it; 0 where it does not tell."""
+        return 0.0
+
     def spared_by(self, _interrupt: BaseException) -> bool:
         """Whether this Ctrl-C left ``receive_into`` before anything was received: the connection is as it was."""
         return False
@@ -146,6 +151,10 @@ class TcpStream(Stream, HoldsSockets):
         tune(sock)
         self._process = os.getpid()
         self.watch_forks()
+
+    @property
+    def round_trip(self) -> float:
+        return round_trip_of(self._sock)
 
     def receive_into(self, buffer: memoryview, timeout: float | None = None) -> int:
         deadline: Deadline | None = None
@@ -412,6 +421,18 @@ def peer_is_silent(sock: socket.socket) -> bool:
     # struct tcp_info: retransmits and probes are bytes 2 and 3, tcpi_last_ack_recv (ms) the u32 at offset 56.
     unanswered = info[2] or info[3]
     return bool(unanswered) and int.from_bytes(info[56:60], sys.byteorder) >= DEAD_AFTER * 1000
+
+
+def round_trip_of(sock: socket.socket) -> float:
+    """The smoothed round trip of a TCP connection in seconds (Linux: TCP_INFO); 0 where it is not told."""
+    if not hasattr(socket, "TCP_INFO"):
+        return 0.0
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    except OSError:
+        return 0.0
+    # struct tcp_info: tcpi_rtt (us) is the u32 at offset 68.
+    return int.from_bytes(info[68:72], sys.byteorder) / 1e6
 
 
 def _handed_out(sock: socket.socket) -> int | None:

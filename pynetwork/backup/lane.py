@@ -15,11 +15,12 @@ from handshakes.deltas import (
 )
 from handshakes.errors import RemoteProtocolError, UnsafePath
 from handshakes.manifest import Entry, Skipped, chunk_count, chunk_size_for, digest
-from handshakes.messages import Message
-from handshakes.transfer import ChunkHead, Code, Row, Status, Want, reason_text
+from handshakes.messages import Bytes, Message
+from handshakes.transfer import ChunkHead, Code, Compressed, Row, Status, Want, reason_text
 from pynetwork.backup.comparing import Wanted
 from pynetwork.backup.mirror import Base
 from pynetwork.backup.plan import BackupPlan, Gathering, local_reason
+from pynetwork.files.compression import Decompressor
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.downloads import DownloadLane, other_entry
 from pynetwork.files.folders import Folder
@@ -27,6 +28,9 @@ from pynetwork.files.jobs import Asked, Carrier
 from pynetwork.files.partials import PartialFile, write_file
 
 __all__ = ["BackupLane"]
+
+_COMPRESSED = bytes((Status.COMPRESSED,))
+_PLAIN = bytes((Status.OK,))
 
 
 class BackupLane(DownloadLane):
@@ -37,6 +41,7 @@ class BackupLane(DownloadLane):
     def __init__(self, job: BackupPlan, operation: Carrier, folder: Folder) -> None:
         super().__init__(job, operation, folder)
         self._buffer = memoryview(b"")
+        self._decompressor: Decompressor | None = None
 
     def _room(self, size: int) -> memoryview:
         if len(self._buffer) < size:
@@ -109,7 +114,7 @@ class BackupLane(DownloadLane):
     def answered(self, asked: Asked, message: Message) -> int:
         work = asked.work
         self.job.count_received(len(message.body))
-        message = self.job.expand(message)
+        message = self._expand(work, message)
         if isinstance(work, Compare) and message.code == Code.SUMS:
             self._compare(work, asked.lengths, ChunkHead.decode(message.head), message)
         elif isinstance(work, Piece) and message.code == Code.PIECE:
@@ -120,6 +125,30 @@ class BackupLane(DownloadLane):
             return super().answered(asked, message)
         self.done(asked)
         return asked.cost
+
+    def _expand(self, work: Work, message: Message) -> Message:
+        """A message as it was before it was compressed."""
+        if message.code in (Code.PACK, Code.GROWN):
+            if not message.head:
+                return message
+            table, size = Compressed.decode(message.head, message.body)
+            body = memoryview(message.body)
+            data = self._decompress(body[table:], size)
+            return Message(message.code, b"", b"".join((body[:table], data)))
+        if message.code not in (Code.CHUNK, Code.PIECE) or message.head[:1] != _COMPRESSED:
+            return message
+        if isinstance(work, Run):
+            length = work.file.length(self.asked[0].next)
+        elif isinstance(work, Piece):
+            length = work.file.length(work.first) - work.skip
+        else:
+            raise RemoteProtocolError(f"message {message.code} does not answer what was asked")
+        return Message(message.code, _PLAIN + message.head[1:], self._decompress(message.body, length))
+
+    def _decompress(self, data: Bytes, size: int) -> bytes:
+        if self._decompressor is None:
+            self._decompressor = Decompressor()
+        return self._decompressor.decompress(data, size)
 
     # Small files
 

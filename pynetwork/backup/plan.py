@@ -14,12 +14,12 @@ from typing import Any, Final
 from handshakes.chunks import Compare, LargeFile, Pack, Piece, Work
 from handshakes.errors import RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
-from handshakes.messages import Message
 from handshakes.paths import to_bytes
 from handshakes.survey import Facts
 from pynetwork.backup.catalogue import Catalogue, FileRecord, State
 from pynetwork.backup.comparing import Wanted
 from pynetwork.backup.mirror import Base, Holdings, Mirror
+from pynetwork.files import compression
 from pynetwork.files.conversation import Conversation
 from pynetwork.files.downloads import Download
 from pynetwork.files.folders import Folder, reason_for
@@ -168,15 +168,16 @@ class BackupPlan(Download):
 
     def opening(self) -> tuple[Any, ...]:
         """Fetching from the share, with names that other systems may not have."""
-        return "files.fetch", self.share, {"portable": False}
+        wishes = {
+            "portable": False,
+            "compress": self.options.compress is not False and compression.available(),
+            "low_priority": self.options.low_priority,
+        }
+        return "files.fetch", self.share, wishes
 
     def place(self, path: str) -> str:
         """Where below the destination the file at ``path`` in the share goes."""
         return self.wanted[path].place
-
-    def expand(self, message: Message) -> Message:
-        """A message as it was before it was compressed."""
-        return message
 
     def count_received(self, size: int) -> None:
         """So many bytes of an answer came."""

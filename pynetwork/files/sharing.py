@@ -10,14 +10,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields
 
-from handshakes.deltas import PieceWant, RemoveHead, decode_grown, decode_ranges, encode_grown_rows
+from handshakes.deltas import RemoveHead
 from handshakes.errors import BadRequest, DeadlineExceeded, NotFound, RemoteProtocolError, UnsafePath
 from handshakes.manifest import (
-    PACK_FILES,
-    PACK_SIZE,
     Skipped,
     chunk_size_for,
     decode_page,
@@ -28,15 +26,13 @@ from handshakes.manifest import (
 from handshakes.messages import Message, Rights
 from handshakes.transfer import (
     PAGE_WINDOW,
-    ChunkHead,
     Code,
     Receipt,
     Status,
-    Want,
     decode_names,
     encode_receipt,
-    encode_rows,
 )
+from pynetwork.files.answering import Answerer
 from pynetwork.files.folders import Folder, Turn, entry_of, reason_for, walk
 from pynetwork.files.reading import DigestCache, Reader
 from pynetwork.files.storing import Uploads
@@ -134,15 +130,10 @@ class FileService:
         wishes = _Wishes.of(options)
         with self._open_share(share, portable=wishes.portable) as folder:
             reader = Reader(folder, self._digests, share, self._turn)
+            answerer = Answerer(operation, reader, compress=wishes.compress)
             try:
-                while True:
-                    message = operation.receive()
-                    if message.code == Code.FINISH:
-                        return
-                    answer = _FETCH.get(message.code)
-                    if answer is None:
-                        raise RemoteProtocolError(f"message {message.code} is no part of fetching files")
-                    answer(operation, reader, message)
+                while (message := operation.receive()).code != Code.FINISH:
+                    answerer.answer(message)
             finally:
                 reader.close()
 
@@ -205,13 +196,14 @@ class _Window:
         self._operation = operation
         self._credit = PAGE_WINDOW
 
-    def send_pages(self, rows: Iterator[bytes]) -> None:
-        """Send these rows, joined to pages."""
-        for page in _pages(rows):
-            while not self._credit:
-                self._take(self._operation.receive())
-            self._operation.send(Code.PAGE, b"", page)
-            self._credit -= 1
+    def send_pages(self, rows: Generator[bytes, None, None]) -> None:
+        """Send these rows, joined to pages. They are closed, so that whoever keeps an error keeps no folder open."""
+        with contextlib.closing(rows):
+            for page in _pages(rows):
+                while not self._credit:
+                    self._take(self._operation.receive())
+                self._operation.send(Code.PAGE, b"", page)
+                self._credit -= 1
 
     def pause(self, seconds: float) -> bool:
         """Wait for the next round; True when the caller has had enough."""
@@ -243,7 +235,7 @@ def _pages(rows: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(page)
 
 
-def _walked(folder: Folder) -> Iterator[bytes]:
+def _walked(folder: Folder) -> Generator[bytes, None, None]:
     for found in walk(folder):
         rows = [*map(encode_file, found.files), *map(encode_folder, found.folders), *map(encode_skipped, found.skipped)]
         yield b"".join(rows)
@@ -264,64 +256,6 @@ def _look_up(folder: Folder, name: str) -> bytes:
         return encode_file(folder.look_up(name))
     except (OSError, UnsafePath) as error:
         return encode_skipped(Skipped(name, reason_for(error)))
-
-
-def _answer_run(operation: ServedOperation, reader: Reader, message: Message) -> None:
-    want = Want.decode(message.head)
-    for number in range(want.first, want.first + want.chunks):
-        try:
-            head, data = reader.read_chunk(want.entry, want.chunk, number)
-        except (OSError, UnsafePath) as error:
-            operation.send(Code.CHUNK, _failed(number).encode(), reason_for(error).encode("utf-8", "replace"))
-            continue
-        operation.send(Code.CHUNK, head.encode(), data)
-
-
-def _answer_seal(operation: ServedOperation, reader: Reader, message: Message) -> None:
-    want = Want.decode(message.head)
-    try:
-        head, reason = reader.seal(want.entry, want.chunk), b""
-    except (OSError, UnsafePath) as error:
-        head, reason = _failed(0), reason_for(error).encode("utf-8", "replace")
-    operation.send(Code.SEAL, head.encode(), reason)
-
-
-def _answer_sums(operation: ServedOperation, reader: Reader, message: Message) -> None:
-    want = Want.decode(message.head)
-    ranges = decode_ranges(message.body, want.entry.size)
-    try:
-        head, found = reader.sums(want.entry, ranges)
-    except (OSError, UnsafePath) as error:
-        operation.send(Code.SUMS, _failed(0).encode(), reason_for(error).encode("utf-8", "replace"))
-        return
-    operation.send(Code.SUMS, head.encode(), b"".join(found))
-
-
-def _answer_piece(operation: ServedOperation, reader: Reader, message: Message) -> None:
-    want, skip = PieceWant.decode(message.head)
-    try:
-        head, data = reader.read_piece(want.entry, want.chunk, want.first, skip)
-    except (OSError, UnsafePath) as error:
-        operation.send(Code.PIECE, _failed(want.first).encode(), reason_for(error).encode("utf-8", "replace"))
-        return
-    operation.send(Code.PIECE, head.encode(), data)
-
-
-def _answer_grown(operation: ServedOperation, reader: Reader, message: Message) -> None:
-    rows, data = reader.read_grown(decode_grown(message.body))
-    operation.send(Code.GROWN, b"", encode_grown_rows(rows), data)
-
-
-def _failed(number: int) -> ChunkHead:
-    return ChunkHead(Status.FAILED, number, _NOTHING, 0, 0, 0)
-
-
-def _answer_pack(operation: ServedOperation, reader: Reader, message: Message) -> None:
-    entries = decode_page(message.body).files
-    if not 0 < len(entries) <= PACK_FILES or sum(entry.size for entry in entries) > PACK_SIZE:
-        raise RemoteProtocolError(f"a pack of {len(entries)} files, or of too many bytes, was asked for")
-    rows, data = reader.read_pack(entries)
-    operation.send(Code.PACK, b"", encode_rows(rows), data)
 
 
 def _remove_proved(folder: Folder, wanted: RemoveHead) -> Receipt:
@@ -347,13 +281,3 @@ def _remove_proved(folder: Folder, wanted: RemoveHead) -> Receipt:
         reader.close()
     logger.info("%r was removed: it is backed up", entry.path)
     return Receipt(Status.OK)
-
-
-_FETCH: dict[int, Callable[[ServedOperation, Reader, Message], None]] = {
-    Code.RUN: _answer_run,
-    Code.SEAL: _answer_seal,
-    Code.PACK: _answer_pack,
-    Code.SUMS: _answer_sums,
-    Code.PIECE: _answer_piece,
-    Code.GROWN: _answer_grown,
-}

@@ -33,6 +33,8 @@ MOST_LANES: Final = 4
 """So many connections a backup takes by itself; a gateway has five handlers unless told otherwise."""
 _GROWTH_WINDOW: Final = 0.5
 _WORTH_IT: Final = 1.15
+_LONG_WAY: Final = 0.01
+_LOOK: Final = 0.05
 
 
 @dataclass
@@ -223,7 +225,15 @@ class BackupJob(BackupPlan):
         )
 
     def _grow(self, lanes: Lanes) -> None:
-        """Add lanes as long as each makes it quicker."""
+        """Add lanes as long as each makes it quicker; at once where the way is long: connections begin slowly there."""
+        if lanes.clients[0].link.stream.round_trip >= _LONG_WAY:
+            while lanes.count < MOST_LANES and not self._stopping.is_set():
+                # The survey has a connection too, as long as it goes on.
+                if lanes.count < MOST_LANES - (not self.surveyed):
+                    if not lanes.grow():
+                        return
+                else:
+                    self._stopping.wait(_LOOK)
         before = 0.0
         while lanes.count < MOST_LANES - (not self.surveyed) and not self._stopping.wait(_GROWTH_WINDOW):
             with self.changed:

@@ -15,9 +15,11 @@ import pytest
 
 from handshakes.errors import BadRequest, ConnectionLost, RemoteProtocolError
 from handshakes.manifest import Entry, Skipped, encode_file
+from handshakes.messages import Message
 from handshakes.paths import partial_name
 from handshakes.transfer import ChunkHead, Code, Status, Want, encode_rows
-from pynetwork.files import downloads, jobs, partials, sharing
+from pynetwork.files import answering, downloads, jobs, partials, sharing
+from pynetwork.files.answering import Answerer
 from pynetwork.files.conversation import Conversation
 from pynetwork.files.folders import Folder
 from pynetwork.files.partials import PartialFile
@@ -350,11 +352,11 @@ def test_when_no_lane_is_left_that_is_said_and_nothing_is_left(here: Site, monke
 
 
 def test_lanes_that_are_lost_in_vain_are_not_replaced_for_ever(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(operation: ServedOperation, *_: Any) -> None:
-        operation.link.stream.shutdown()
+    def cut(answerer: Answerer, _message: Message) -> None:
+        answerer._operation.link.stream.shutdown()
 
     write(here.share / "large", b"x" * LARGE)
-    monkeypatch.setattr(sharing, "_FETCH", {Code.RUN: cut})
+    monkeypatch.setattr(Answerer, "answer", cut)
     with pytest.raises(RemoteProtocolError, match="while nothing moved"):
         here.download()
     assert tree(here.target) == {}
@@ -362,7 +364,7 @@ def test_lanes_that_are_lost_in_vain_are_not_replaced_for_ever(here: Site, monke
 
 def test_a_gateway_that_does_not_know_the_messages_says_so(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     write(here.share / "large", b"x" * LARGE)
-    monkeypatch.setattr(sharing, "_FETCH", {})
+    monkeypatch.setattr(answering, "_CODES", frozenset())
     with pytest.raises(BadRequest, match="is no part of fetching files"):
         here.download()
     assert tree(here.target) == {}

@@ -35,6 +35,10 @@ _GAIN: Final = 0.9
 _MEMORY: Final = 1.0
 # So many of those seconds sending has to block before a link is taken for slow: less is not worth saving.
 _BLOCKED: Final = 0.1
+# Up to so many seconds for a byte it may as well be processors that are short, which lanes of one machine share. Then
+# it takes so many seconds of blocking, until compression has shown to be of use.
+_SURE: Final = 20e-9
+_CLOSE: Final = 0.5
 # What was sent before it blocked for so long went into the buffers of the system and says nothing of the link.
 _FULL: Final = 0.02
 # Seconds between two bodies that are the lane's own work; it has waited for something to do if there are more.
@@ -43,15 +47,17 @@ _IDLE: Final = 0.1
 _TRIPS: Final = 6
 _BEGINNING: Final = 1 << 20
 _LONG_WAY: Final = 1e-3
-# After a sample in vain there is none for so many times as long as it took; at first, and at the most.
-_CAUTION: Final = (50.0, 800.0)
+# After a sample in vain there is none for so many times as long as it took, after the next for twice as many, and so
+# on; but never for more than so many seconds.
+_CAUTION: Final = 100.0
+_PATIENCE: Final = 0.25
 # A link is the bottleneck while sending blocks for at least this part of the time.
 _SLACK: Final = 0.1
+# What can be told from what else goes on by chance: at most this part of the bytes.
+_FEWER: Final = 0.75
 # Seconds after which a look is taken at what compression has brought, and without any if that was nothing.
 _TRIAL: Final = (0.1, 8.0)
-_REST: Final = (1.0, 32.0)
-# What the window of a frame may take: as much as the content, or the least there is.
-_LEAST_WINDOW: Final = 1 << 10
+_REST: Final = (2.0, 64.0)
 
 
 def available() -> bool:
@@ -78,7 +84,7 @@ class Compressor:
         self._effort = math.nan
         self._doubtful = True
         self._sample_at = -math.inf
-        self._caution = _CAUTION[0]
+        self._caution = _CAUTION
 
     def offer(self, data: Bytes) -> bytes | None:
         """The compressed form of a body that is to be sent now, or None when it is better sent as it is."""
@@ -99,11 +105,9 @@ class Compressor:
         Time for which the lane was held up on purpose, to keep to a limit, belongs to these seconds too.
         """
         now = self._clock()
-        idle = now - self._last - seconds - self._spent
+        idle = max(0.0, min(now - self._last - seconds - self._spent, _IDLE))
         self._last = now
-        elapsed = seconds + self._spent + min(max(idle, 0.0), _IDLE)
-        wire = max(size, 1)
-        self._link.sent(now, _Traffic(elapsed, seconds, self._spent, self._offered or wire, wire))
+        self._link.sent(now, idle, seconds, self._spent, self._offered or size or 1, size or 1)
         self._offered = 0
         self._spent = 0.0
 
@@ -116,7 +120,7 @@ class Compressor:
         packed, pays = self._measure(data, self._link.level)
         if pays:
             self._doubtful = False
-            self._caution = _CAUTION[0]
+            self._caution = _CAUTION
             self._link.begin(self._clock())
         return packed if len(packed) < _GAIN * size else None
 
@@ -127,15 +131,23 @@ class Compressor:
         packed = self._pack[level](data)
         seconds = self._clock() - began
         if level == 0:
-            effort = seconds / size
-            self._effort = effort if math.isnan(self._effort) else (self._effort + effort) / 2
+            self._learn(seconds / size, 2 if size > _SAMPLE else 8)
         price = self._link.price
         pays = self._effort + len(packed) / size * price < _GAIN * price
         if not pays:
             self._doubtful = True
-            self._sample_at = began + seconds * (1 + self._caution)
-            self._caution = min(2 * self._caution, _CAUTION[1])
+            self._sample_at = began + seconds + min(self._caution * seconds, _PATIENCE)
+            self._caution = min(2 * self._caution, 64 * _CAUTION)
         return packed, pays
+
+    def _learn(self, effort: float, weight: int) -> None:
+        """A byte has taken so many seconds; this counts one part in ``weight``."""
+        if math.isnan(self._effort):
+            self._effort = effort
+        # Once it may have waited for a processor; if that is the rule, it is what is to be expected. A sample is often
+        # too short to meet with that.
+        known = min(self._effort, 8 * effort)
+        self._effort = known + (effort - known) / weight
 
 
 class _Traffic:
@@ -145,23 +157,18 @@ class _Traffic:
 
     __slots__ = ("blocked", "packing", "raw", "seconds", "wire")
 
-    def __init__(
-        self, seconds: float = 0.0, blocked: float = 0.0, packing: float = 0.0, raw: float = 0.0, wire: float = 0.0
-    ) -> None:
-        self.seconds = seconds
-        self.blocked = blocked
-        self.packing = packing
-        self.raw = raw
-        self.wire = wire
+    def __init__(self) -> None:
+        self.seconds = self.blocked = self.packing = self.raw = self.wire = 0.0
 
-    def add(self, more: _Traffic) -> None:
-        """Let what is here fade for as long as ``more`` took, and add that."""
-        keep = math.exp(-more.seconds / _MEMORY)
-        self.seconds = keep * self.seconds + more.seconds
-        self.blocked = keep * self.blocked + more.blocked
-        self.packing = keep * self.packing + more.packing
-        self.raw = keep * self.raw + more.raw
-        self.wire = keep * self.wire + more.wire
+    def add(self, idle: float, blocked: float, packing: float, raw: int, wire: int) -> None:
+        """This has happened since."""
+        seconds = idle + blocked + packing
+        keep = math.exp(-seconds / _MEMORY)
+        self.seconds = keep * self.seconds + seconds
+        self.blocked = keep * self.blocked + blocked
+        self.packing = keep * self.packing + packing
+        self.raw = keep * self.raw + raw
+        self.wire = keep * self.wire + wire
 
     @property
     def price(self) -> float:
@@ -188,8 +195,9 @@ class _Link:
         self._active = False
         self._trial = _TRIAL[0]
         self._review_at = 0.0
-        self._stopped_at = -math.inf
+        self._judged_at = 0.0
         self._full = False
+        self._enough = _CLOSE
         self._rest = _REST[0]
         self._resumes_at = -math.inf
         # Bytes a second before compression began, until it has shown to be faster.
@@ -202,57 +210,63 @@ class _Link:
         self._pace = self._traffic.raw / self._traffic.seconds if self._full else 0.0
         self._active = self._full = True
         self._traffic = _Traffic()
-        if now - self._stopped_at > 4 * self._trial:
-            # It was no look at the link that ended so quickly, but another time of another link.
-            self._trial = _TRIAL[0]
         self._review_at = now + self._trial
+        self._judged_at = now + (_MEMORY if self.price > _SURE else self._trial)
 
-    def sent(self, now: float, more: _Traffic) -> None:
-        """So much has happened since the last time."""
+    def sent(self, now: float, idle: float, blocked: float, packing: float, raw: int, wire: int) -> None:
+        """This has happened since the last time: as `_Traffic.add`."""
         traffic = self._traffic
-        traffic.add(more)
+        traffic.add(idle, blocked, packing, raw, wire)
+        if self._guess and (self._full or traffic.wire > _BEGINNING):
+            self._guess = 0.0
         if not self._full and traffic.blocked >= _FULL:
             self._full = True
-            traffic = self._traffic = more
-        if traffic.blocked >= _BLOCKED and now >= self._resumes_at:
-            self.price = traffic.price
-        elif not self._active:
+            traffic = self._traffic = _Traffic()
+            traffic.add(idle, blocked, packing, raw, wire)
+        if self._active:
+            if now >= self._review_at:
+                self._review(now)
+        elif traffic.blocked >= _BLOCKED and now >= self._resumes_at:
+            price = traffic.price
+            self.price = price if price > _SURE or traffic.blocked >= self._enough else 0.0
+        else:
             self.price = self._guess
-        if self._full or traffic.wire > _BEGINNING:
-            self._guess = 0.0
-        if self._active and now >= self._review_at:
-            self._review(now)
 
     def _review(self, now: float) -> None:
         """Compression has gone on for a while: is it of use, and could there be more of it?"""
         traffic = self._traffic
-        if self._has_failed():
-            self._stop(now)
-            self._resumes_at = now + self._rest
-            self._rest = min(2 * self._rest, _REST[1])
-            return
-        self._pace = 0.0
-        self._rest = _REST[0]
+        self._review_at = now + self._trial
+        helps = traffic.wire < _FEWER * traffic.raw
+        if helps and now >= self._judged_at:
+            if self._has_failed():
+                self._stop()
+                self._enough = _CLOSE
+                self._resumes_at = now + self._rest
+                self._rest = min(2 * self._rest, _REST[1])
+                return
+            self._pace = 0.0
+            self._rest = _REST[0]
+            self._enough = _BLOCKED
         if traffic.blocked >= _SLACK * traffic.seconds:
             self._trial = _TRIAL[0]
-            if traffic.blocked > _DEEPER * traffic.packing:
+            if not self._pace:
+                self.price = traffic.price
+            if helps and traffic.blocked > _DEEPER * traffic.packing:
                 self.level = 1
         elif self.level:
             self.level = 0
         else:
             # The link could take more. How much more only shows without compression.
-            self._stop(now)
+            self._stop()
             self._trial = min(2 * self._trial, _TRIAL[1])
-        self._review_at = now + self._trial
 
     def _has_failed(self) -> bool:
         """Less goes over the wire and no more arrives: something else sets the pace, the other side or a processor."""
         before = self._pace * self._traffic.seconds
-        return self._traffic.raw < before / _GAIN and self._traffic.wire < 0.75 * before
+        return self._traffic.raw < before / _GAIN and self._traffic.wire < _FEWER * before
 
-    def _stop(self, now: float) -> None:
+    def _stop(self) -> None:
         self._active = self._full = False
-        self._stopped_at = now
         self.price = 0.0
         self.level = 0
         self._traffic = _Traffic()
@@ -312,7 +326,10 @@ def _packer(compressor: Any) -> Callable[[Bytes], bytes]:
 
 
 def _unpacker() -> Callable[[Bytes, int], bytes | None]:
-    """A function that answers what is in a frame of so many bytes, or None if that can't be or something is wrong."""
+    """A function that answers what is in a frame of so many bytes, or None if that can't be or something is wrong.
+
+    Of a frame that says how much is in it the libraries take no memory for more than that, whatever its window.
+    """
     library = _library_or_raise()
     unpack = _unpacker_of_package if library.__name__ == "zstandard" else _unpacker_of_python
     return unpack(library)
@@ -323,8 +340,7 @@ def _unpacker_of_package(library: Any) -> Callable[[Bytes, int], bytes | None]:
 
     def unpack(data: Bytes, size: int) -> bytes | None:
         try:
-            frame = library.get_frame_parameters(data)
-            if frame.content_size != size or frame.window_size > max(size, _LEAST_WINDOW):
+            if library.get_frame_parameters(data).content_size != size:
                 return None
             body: bytes = decompressor.decompress(data, max_output_size=size, allow_extra_data=False)
         except library.ZstdError:
@@ -336,13 +352,11 @@ def _unpacker_of_package(library: Any) -> Callable[[Bytes, int], bytes | None]:
 
 def _unpacker_of_python(library: Any) -> Callable[[Bytes, int], bytes | None]:
     def unpack(data: Bytes, size: int) -> bytes | None:
-        window = max(size, _LEAST_WINDOW) - 1
-        options = {library.DecompressionParameter.window_log_max: window.bit_length()}
         try:
             if library.get_frame_info(data).decompressed_size != size:
                 return None
             # One of these is good for one frame.
-            decompressor = library.ZstdDecompressor(options=options)
+            decompressor = library.ZstdDecompressor()
             body: bytes = decompressor.decompress(data, max_length=size)
         except library.ZstdError:
             return None

@@ -20,6 +20,7 @@ TRIES: Final = 3
 """How often a damaged chunk is asked for, and how often a file that changes is begun anew."""
 
 _COMPARED_AT_ONCE: Final = 32 << 20
+_MOST_COMPARED: Final = 1 << 10
 _MORE_FILES: Final = 8
 """So many large files, and four a lane, are open at a time."""
 
@@ -126,7 +127,7 @@ class LargeFile:
         """First and count of consecutive chunks to compare next; None when all were."""
         if not self._compared:
             return None
-        most = max(1, _COMPARED_AT_ONCE // self.chunk)
+        most = max(1, min(_MOST_COMPARED, _COMPARED_AT_ONCE // self.chunk))
         first, count = self._compared.popleft()
         if count > most:
             self._compared.appendleft((first + most, count - most))
@@ -134,7 +135,8 @@ class LargeFile:
 
     def compare_again(self, first: int, count: int) -> None:
         """These chunks were not compared after all."""
-        self._compared.appendleft((first, count))
+        if count:
+            self._compared.appendleft((first, count))
 
     def take(self, most: int) -> tuple[int, int]:
         """First and count of up to ``most`` consecutive chunks that are still to be moved."""

@@ -11,12 +11,23 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from handshakes.errors import RemoteProtocolError
-from handshakes.manifest import CHUNK_LIMIT, DIGEST_SIZE, PACK_FILES, PACK_SIZE, Entry, decode_page, encode_file
+from handshakes.manifest import (
+    CHUNK_LIMIT,
+    DIGEST_SIZE,
+    PACK_FILES,
+    PACK_SIZE,
+    PACK_TABLE,
+    Entry,
+    chunk_count,
+    decode_page,
+    encode_file,
+)
 from handshakes.messages import Bytes
-from handshakes.transfer import Status, Want, status_of, unpack_head
+from handshakes.transfer import PutHead, Status, Want, status_of, unpack_head
 
 __all__ = [
     "MOST_BEGINNINGS",
+    "MOST_RANGES",
     "SUMS_LIMIT",
     "Beginning",
     "GrownRow",
@@ -25,6 +36,8 @@ __all__ = [
     "RemoveHead",
     "decode_grown",
     "decode_grown_rows",
+    "decode_held",
+    "decode_offer",
     "decode_ranges",
     "decode_sums",
     "encode_grown",
@@ -34,6 +47,9 @@ __all__ = [
 
 SUMS_LIMIT: Final = 64 << 20
 """The most bytes of which one SUMS may ask the digests."""
+
+MOST_RANGES: Final = 4096
+"""The most ranges in one SUMS."""
 
 MOST_BEGINNINGS: Final = 8
 """The most beginnings that may be named for one file."""
@@ -81,7 +97,7 @@ def encode_ranges(ranges: Iterable[Range]) -> bytes:
 
 def decode_ranges(body: Bytes, size: int) -> list[Range]:
     """The ranges in ``body``, all of them within a file of ``size`` bytes; at most `SUMS_LIMIT` bytes altogether."""
-    if len(body) % _RANGE.size:
+    if len(body) % _RANGE.size or len(body) > MOST_RANGES * _RANGE.size:
         raise RemoteProtocolError(f"a request for digests has {len(body)} bytes")
     ranges = [Range(*fields) for fields in _RANGE.iter_unpack(body)]
     if any(not 0 < length <= CHUNK_LIMIT or offset + length > size for offset, length in ranges):
@@ -97,6 +113,29 @@ def decode_sums(body: Bytes, count: int) -> list[bytes]:
         raise RemoteProtocolError(f"{len(body)} bytes came in place of {count} digests")
     data = bytes(body)
     return [data[at : at + DIGEST_SIZE] for at in range(0, len(data), DIGEST_SIZE)]
+
+
+def decode_offer(head: PutHead, body: Bytes) -> list[bytes]:
+    """The digests in the body of a SUMS that offers chunks to be stored, those from ``head.number`` on."""
+    count = len(body) // DIGEST_SIZE
+    most = min(MOST_RANGES, chunk_count(head.entry.size, head.chunk) - head.number)
+    if not 0 < count <= most or count * head.chunk > SUMS_LIMIT:
+        raise RemoteProtocolError(f"{count} digests came for a file of {head.entry.size} bytes")
+    return decode_sums(body, count)
+
+
+def decode_held(head: bytes, body: Bytes) -> list[tuple[Entry, bytes]]:
+    """The small files in a HELD and their digests. As in a PACK, ``head`` is the size of the table of files, which the
+    digests follow.
+    """
+    size = int.from_bytes(head, "little")
+    data = bytes(body)
+    page = decode_page(data[:size]) if size <= min(PACK_TABLE, len(data)) else None
+    if page is None or page.folders or page.skipped or not 0 < len(page.files) <= PACK_FILES:
+        raise RemoteProtocolError("a list of small files with digests is malformed")
+    if sum(entry.size for entry in page.files) > PACK_SIZE:
+        raise RemoteProtocolError(f"{len(page.files)} small files are too large to be compared at once")
+    return list(zip(page.files, decode_sums(data[size:], len(page.files)), strict=True))
 
 
 class Beginning(NamedTuple):
@@ -136,8 +175,10 @@ def decode_grown(body: Bytes) -> list[tuple[Entry, list[Beginning]]]:
         beginnings = [Beginning(*fields) for fields in _BEGINNING.iter_unpack(data[after + 1 : at])]
         files.append((page.files[0], beginnings))
         size += page.files[0].size
-    if not 0 < len(files) <= PACK_FILES or size > PACK_SIZE:
-        raise RemoteProtocolError(f"{len(files)} grown files of {size} bytes were asked for")
+        if len(files) > PACK_FILES or size > PACK_SIZE:
+            raise RemoteProtocolError(f"{len(files)} grown files of {size} bytes were asked for, or more")
+    if not files:
+        raise RemoteProtocolError("no grown files were asked for")
     return files
 
 

@@ -15,8 +15,9 @@ All integers are little-endian; *facts* are 34 bytes that change when a file doe
 A folder's path is relative to the survey's root, which is the empty one. Its clock is that of the surveyed machine
 when the folder was read: a file that was changed just before may be changed again without showing it. A folder whose
 rows are not all that is in it, because it could not be read to its end or because only changes are told, lacks the
-flag COMPLETE. SKIPPED without a name speaks of the folder itself. END closes a round and counts its rows; where
-changes are told, GONE says that a folder of an earlier round is not there any more.
+flag COMPLETE. SKIPPED without a name speaks of the folder itself, or of something in it whose name can't be told. END
+closes a round and counts its rows; where changes are told, GONE says that a folder of an earlier round is not there any
+more.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ __all__ = [
     "encode_gone_row",
     "encode_link_row",
     "encode_skipped_row",
+    "is_settled",
     "read_rows",
 ]
 
@@ -58,8 +60,17 @@ _LENGTH: Final = struct.Struct("<H")
 _END: Final = struct.Struct("<BBqq")
 _REASON_LIMIT: Final = 300
 TARGET_LIMIT: Final = PATH_LIMIT
+"""The most bytes in the target of a symbolic link."""
 
 _COMPLETE: Final = 1
+
+_SECOND: Final = 1_000_000_000
+# So long after a change another one may leave the modification time as it is: a tick of the kernel's clock,
+# or, where times are whole seconds, the two seconds of FAT.
+_FINE_TICK: Final = _SECOND // 50
+_COARSE_TICK: Final = 3 * _SECOND
+# No folder is read for so long that this would be the time of a change while it was read.
+_AHEAD: Final = 600 * _SECOND
 
 
 class Kind(enum.IntEnum):
@@ -149,6 +160,12 @@ class GoneRow(NamedTuple):
 Row = FileRow | FolderRow | LinkRow | SkippedRow | End | GoneRow
 
 
+def is_settled(mtime_ns: int, clock_ns: int) -> bool:
+    """Whether a change after ``clock_ns`` would show in a modification time that was ``mtime_ns`` then."""
+    age = clock_ns - mtime_ns
+    return age > (_FINE_TICK if mtime_ns % _SECOND else _COARSE_TICK) or age < -_AHEAD
+
+
 def encode_file_row(name: bytes, facts: Facts) -> bytes:
     """A file's row; the name has 1 to 255 bytes."""
     return _FILE.pack(_FILE_KIND, len(name), *facts) + name
@@ -186,7 +203,7 @@ def encode_gone_row(row: GoneRow) -> bytes:
 def read_rows(page: Bytes) -> Iterator[Row]:
     """The rows in ``page``. Raises `RemoteProtocolError` where it does not consist of whole, sensible rows.
 
-    Names, paths and the order are judged here; the facts of files are not: see `Facts.decode`.
+    Names and paths are judged here. The order of the rows is not, nor are the facts of files: see `Facts.decode`.
     """
     data = bytes(page)
     at, end = 0, len(data)
@@ -213,12 +230,9 @@ def _read_other(data: bytes, at: int) -> tuple[Row, int]:
     if reader is None:
         raise RemoteProtocolError(f"a survey has a row of the unknown kind {kind}")
     try:
-        row, after = reader(data, at)
-    except (struct.error, IndexError) as error:
+        return reader(data, at)
+    except struct.error as error:
         raise RemoteProtocolError("a survey ends within a row") from error
-    if after > len(data):
-        raise RemoteProtocolError("a survey ends within a row")
-    return row, after
 
 
 def _read_folder(data: bytes, at: int) -> tuple[Row, int]:
@@ -248,6 +262,8 @@ def _read_skipped(data: bytes, at: int) -> tuple[Row, int]:
     start = at + _SKIPPED.size
     middle = start + name_length
     name, reason = _cut(data, start, middle), _cut(data, middle, middle + length)
+    if name:
+        _check_name(name)
     return SkippedRow(name, reason[:_REASON_LIMIT].decode("utf-8", "replace")), middle + length
 
 
@@ -263,9 +279,9 @@ def _read_gone(data: bytes, at: int) -> tuple[Row, int]:
 
 
 def _read_path(data: bytes, start: int, length: int) -> bytes:
-    path = _cut(data, start, start + length)
     if length > PATH_LIMIT:
         raise RemoteProtocolError(f"a survey has a path of {length} bytes")
+    path = _cut(data, start, start + length)
     for part in path.split(b"/") if path else ():
         _check_name(part)
     return path

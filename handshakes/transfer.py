@@ -18,10 +18,10 @@ answered by one RECEIPT, once the file is gone or stays.
 
 *Store* (``files.store``): the caller sends CHUNK, PACK, SEAL (these are all chunks, this is the file's
 digest) and DROP (forget this file), each answered in order by one RECEIPT, and FINISH at the end. Where the gateway may
-hold a part of the data already the caller asks with SUMS (the digests of consecutive chunks of one file) and HELD (small
-files with a digest each) first: the receipt calls OK what is there, so that it need not be sent, and CHANGED what is not.
-ARRANGE brings rows of `handshakes.survey`: folders to be made and to be given their mode and time, links to be made, and
-files that lack nothing but their mode. A SEAL whose receipt says WAIT is to be sent again.
+hold a part of the data already the caller asks first, with SUMS (the digests of consecutive chunks of one file) and
+HELD (small files with a digest each): the receipt calls OK what is there, so that it need not be sent, and CHANGED what
+is not. ARRANGE brings rows of `handshakes.survey`: folders to be made and to be given their mode and time, links to be
+made, and files that lack nothing but their mode. A SEAL whose receipt says WAIT is to be sent again.
 
 Parsing answers with checked objects or raises `RemoteProtocolError`. Paths are judged where they are used.
 """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ssl
     import threading
 
-    from pynetwork.backup import BackupReport, PruneReport
+    from pynetwork.backup import BackupReport, PruneReport, RestoreReport
     from pynetwork.files.jobs import Progress
     from pynetwork.swarm import Swarm
     from pynetwork.tls import TLS
@@ -117,7 +117,7 @@ class Controller(ControllerNames):
         checksum: bool = False,
         lanes: int | None = None,
         limit: float | None = None,
-        low_priority: bool = True,
+        low_priority: bool | None = None,
         compress: bool | None = None,
         mirror_deletes: bool = False,
         owner: bool = False,
@@ -133,8 +133,9 @@ class Controller(ControllerNames):
           a whole; ``min_size``, ``max_size`` in bytes; ``changed_within``, ``changed_before``: seconds ago.
         - ``checksum``: compare the content of files that look unchanged, too.
         - ``lanes``: connections; None begins with two and adds some while that helps.
-        - ``limit``: bytes a second; ``low_priority``: give way to whatever else is on the link; ``compress``: None and
-          True do it where both sides have zstandard and it pays, False never.
+        - ``limit``: bytes a second; ``low_priority``: None gives way to what else the gateway serves at the time, True
+          to whatever else is on the link, which costs speed on long ways, False to nobody; ``compress``: None and True
+          do it where both sides have zstandard and it pays, False never.
         - ``mirror_deletes``: remove here what is not at the source any more.
         - ``owner``: keep owner and group too, as numbers, which only root may.
         - ``durable``: wait at the end until everything is on the disk.
@@ -160,6 +161,52 @@ class Controller(ControllerNames):
             chosen=choose(pattern, glob, min_size, max_size, changed_within, changed_before),
         )
         return backup(self.get_client, self.address, share, to, options, lanes=lanes, stop=stop, progress=progress)
+
+    def restore(
+        self,
+        source: str | os.PathLike[str],
+        dirname: str = "",
+        *,
+        pattern: str | None = None,
+        glob: str | None = None,
+        checksum: bool = False,
+        include_gone: bool = False,
+        dry_run: bool = False,
+        lanes: int | None = None,
+        limit: float | None = None,
+        low_priority: bool = False,
+        durable: bool = True,
+        progress: bool | Progress | None = None,
+    ) -> RestoreReport:
+        """Bring the folder ``source``, most often one that was backed up into, into ``dirname`` below the gateway's
+        folder for uploads; only what is not there yet is moved, and nothing is removed there. After an interruption of
+        any kind, call it again.
+
+        - ``pattern``, ``glob``: only files whose path in the backup matches this regular expression or shell pattern
+          as a whole.
+        - ``checksum``: compare the content of files that look unchanged, too.
+        - ``include_gone``: also what was not at the backup's source any more when it was made last.
+        - ``dry_run``: only say what would be restored, by size and time.
+        - ``lanes``, ``limit``, ``low_priority``, ``progress``: as with ``backup``.
+        - ``durable``: wait at the end until everything is on the gateway's disk.
+
+        Raises `Forbidden` without the right to write, `DestinationBusy` while a backup writes into ``source``,
+        `ConnectionLost` when no lane is left, `RemoteProtocolError` when the gateway breaks the protocol, `OSError`
+        when ``source`` can't be read. Files that can't be restored are among the report's skipped.
+        """
+        # Only now, as it takes a while.
+        from pynetwork.backup import RestoreOptions, choose, restore  # noqa: PLC0415
+
+        options = RestoreOptions(
+            checksum=checksum,
+            include_gone=include_gone,
+            durable=durable,
+            dry_run=dry_run,
+            low_priority=low_priority,
+            limit=limit,
+            chosen=choose(pattern, glob),
+        )
+        return restore(self.get_client, source, dirname, options, lanes=lanes, progress=progress)
 
     def prune(
         self, share: str, to: str | os.PathLike[str], *, older_than: float, dry_run: bool | None = None

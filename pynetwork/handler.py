@@ -57,12 +57,19 @@ class Counters:
 class Handler:
     """Serves one pair on a thread of its own until it ends."""
 
-    def __init__(self, link: Link, verbs: Mapping[str, Verb], name: str, done: Callable[[Handler], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        verbs: Mapping[str, Verb],
+        name: str,
+        done: Callable[[Handler], None],
+        has_company: Callable[[Handler], bool] = lambda _handler: False,
+    ) -> None:
         self.link = link
         self.running: str | None = None
         self._verbs = verbs
         self._done = done
-        self._operation = ServedOperation(link)
+        self._operation = ServedOperation(link, lambda: has_company(self))
         self._granted: dict[str, Callable[..., object]] = {}
         self._operations = 0
         self._errors = 0
@@ -73,6 +80,13 @@ class Handler:
         """This pair's figures so far."""
         stream = self.link.stream
         return Counters(1, self._operations, self._errors, stream.received, stream.sent)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it runs an operation that is not about bulk data."""
+        running = self.running
+        verb = self._verbs.get(running) if running is not None else None
+        return verb is not None and not verb.bulk
 
     def describe(self) -> dict[str, object]:
         """Peer, current operation and figures, for people."""
@@ -214,7 +228,7 @@ class Pool:
                     "close a client, or raise max_poolsize on the gateway"
                 )
             name = f"{self._name} handler {next(self._numbers)}"
-            handler = Handler(Link(stream, connection), self._verbs, name, self._release)
+            handler = Handler(Link(stream, connection), self._verbs, name, self._release, self._has_company)
             self._handlers.add(handler)
         try:
             stream.send(connection.welcome(), 5.0)
@@ -232,6 +246,9 @@ class Pool:
             self._handlers.discard(handler)
             self._past.add(handler.counters)
             self._changed.notify_all()
+
+    def _has_company(self, handler: Handler) -> bool:
+        return any(other.is_live for other in self.handlers() if other is not handler)
 
     def handlers(self) -> list[Handler]:
         """Those at work now."""

@@ -110,6 +110,15 @@ class Lanes:
         finally:
             self._running = None
 
+    @property
+    def running(self) -> bool:
+        """Whether a job runs."""
+        return self._running is not None
+
+    def take_one(self) -> Client:
+        """One client less: it is the caller's from now on."""
+        return self.clients.pop()
+
     def grow(self) -> bool:
         """One more lane for the job that runs; False when no job runs or no further connection can be had."""
         running = self._running
@@ -156,10 +165,18 @@ class Lanes:
             client.link.stream.shutdown()
 
     def close(self) -> None:
-        """End every pair."""
+        """End every pair, all at the same time: each goodbye takes a round trip."""
         self._closed.set()
+        closing = [
+            threading.Thread(target=client.close, name="close", daemon=True) for client in self.clients if client.usable
+        ]
         for client in self.clients:
-            client.close()
+            if not client.usable:
+                client.close()
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
 
 
 class OneLane:

@@ -9,10 +9,12 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from handshakes.connection import Connection, Phase
 from handshakes.errors import ConnectionLost, DeadlineExceeded, ProtocolError, PynetworkError
 from handshakes.messages import Bytes, Event, Message, Rights
+from pynetwork.pacing import Bottleneck
 from pynetwork.transport import Deadline, Stream
 
 __all__ = ["STALL_TIMEOUT", "Link", "Operation"]
@@ -159,6 +161,10 @@ class Operation(ABC):
         Returns when the system has the bytes: the buffers may be used again.
         """
         self._link.send(self._link.connection.message(code, head, buffers))
+
+    def giving_way(self, bottleneck: Bottleneck) -> AbstractContextManager[None]:
+        """Within this context, what is sent leaves room for other traffic; see `Stream.giving_way`."""
+        return self._link.stream.giving_way(bottleneck)
 
     @property
     def round_trip(self) -> float:

@@ -20,6 +20,15 @@ class SubroutineFailed(Exception):
 class ServedOperation(Operation):
     """A running operation, on the gateway."""
 
+    def __init__(self, link: Link, has_company: Callable[[], bool] = lambda: False) -> None:
+        super().__init__(link)
+        self._has_company = has_company
+
+    @property
+    def has_company(self) -> bool:
+        """Whether the gateway serves somebody else now, with something that moves no bulk data."""
+        return self._has_company()
+
     @property
     def link(self) -> Link:
         """The pair's driver, for services that send items."""
@@ -46,7 +55,8 @@ class ServedOperation(Operation):
 
 @dataclass(frozen=True)
 class Verb:
-    """What answers a verb: ``function(operation, *parameters)``, and the right that the caller needs for it.
+    """What answers a verb: ``function(operation, *parameters)``, and the right that the caller needs for it; ``bulk``:
+    it moves much data for long, and may give way to what does not.
 
     What the function returns travels back as the result. A `Refused` that it raises arrives as itself, any other
     exception as a `RemoteFault`.
@@ -54,6 +64,7 @@ class Verb:
 
     function: Callable[..., Any]
     right: Rights | None = None
+    bulk: bool = False
 
 
 class Service(Protocol):

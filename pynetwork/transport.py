@@ -24,6 +24,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from handshakes.errors import (
@@ -33,10 +34,8 @@ from handshakes.errors import (
 )
 from handshakes.messages import Bytes
 from pynetwork.forking import HoldsSockets
-
-if sys.platform == "linux":
-    import fcntl
-    import termios
+from pynetwork.pacing import Bottleneck, Lane
+from pynetwork.tcp_info import handed_out, round_trip_of, unanswered_for
 
 if TYPE_CHECKING:
     import ssl
@@ -111,6 +110,13 @@ class Stream(ABC):
     def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
         """Hand all buffers to the system. When this raises, some, all or none of them may have been sent."""
 
+    def giving_way(self, bottleneck: Bottleneck) -> AbstractContextManager[None]:  # noqa: ARG002 - most can't
+        """Within this context, what is sent leaves room for other traffic, as `pynetwork.pacing` says.
+
+        ``bottleneck`` is that of all streams to the peer. Nothing changes where there is no network in between.
+        """
+        return contextlib.nullcontext()
+
     @abstractmethod
     def ready(self) -> bool:
         """Whether ``receive_into`` would answer without waiting."""
@@ -147,6 +153,7 @@ class TcpStream(Stream, HoldsSockets):
         self._send_timeout: float | None = -1.0
         self._poll = _Poller(sock)
         self._interrupt: BaseException | None = None
+        self._lane: Lane | None = None
         sock.settimeout(None)
         tune(sock)
         self._process = os.getpid()
@@ -171,7 +178,7 @@ class TcpStream(Stream, HoldsSockets):
                 raise self._failure(error) from error
             except KeyboardInterrupt as interrupt:
                 # It may have come when bytes were already taken from the system, and then those are gone.
-                if _handed_out(self._sock) == self.received:
+                if handed_out(self._sock) == self.received:
                     self._interrupt = interrupt
                 raise
 
@@ -182,6 +189,23 @@ class TcpStream(Stream, HoldsSockets):
     def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
         size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         self.sent += size
+        if self._lane is None:
+            self._send_all(buffers, size, timeout)
+        else:
+            self._send_in_pieces(self._lane, buffers, size, timeout)
+
+    def _send_in_pieces(self, lane: Lane, buffers: Sequence[Bytes], size: int, timeout: float | None) -> None:
+        deadline = Deadline(timeout)
+        while size:
+            lane.steer()
+            piece = _first(buffers, lane.piece)
+            count = sum(map(len, piece))
+            self._send_all(piece, count, deadline.remaining())
+            size -= count
+            if size:
+                buffers = _without(buffers, count)
+
+    def _send_all(self, buffers: Sequence[Bytes], size: int, timeout: float | None) -> None:
         deadline: Deadline | None = None
         while size:
             try:
@@ -199,6 +223,17 @@ class TcpStream(Stream, HoldsSockets):
 
     def _send_many(self, buffers: Sequence[Bytes]) -> int:
         return self._sock.sendmsg(buffers[:_MOST_BUFFERS])
+
+    @contextlib.contextmanager
+    def giving_way(self, bottleneck: Bottleneck) -> Iterator[None]:
+        lane = bottleneck.join(self._sock)
+        if lane.steered:
+            self._lane = lane
+        try:
+            yield
+        finally:
+            self._lane = None
+            lane.leave()
 
     def _bound_receive(self, timeout: float | None) -> None:
         """Let receiving wait for ``timeout`` seconds at most, or until the next look at the peer's health."""
@@ -410,48 +445,24 @@ def address_name(sock: socket.socket) -> str:
 
 def peer_is_silent(sock: socket.socket) -> bool:
     """Whether bytes or probes have been on their way unanswered for `DEAD_AFTER` seconds (Linux: TCP_INFO)."""
-    if not hasattr(socket, "TCP_INFO"):
-        return False
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    except OSError:
-        return False
-    if len(info) < 60:
-        return False
-    # struct tcp_info: retransmits and probes are bytes 2 and 3, tcpi_last_ack_recv (ms) the u32 at offset 56.
-    unanswered = info[2] or info[3]
-    return bool(unanswered) and int.from_bytes(info[56:60], sys.byteorder) >= DEAD_AFTER * 1000
-
-
-def round_trip_of(sock: socket.socket) -> float:
-    """The smoothed round trip of a TCP connection in seconds (Linux: TCP_INFO); 0 where it is not told."""
-    if not hasattr(socket, "TCP_INFO"):
-        return 0.0
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    except OSError:
-        return 0.0
-    # struct tcp_info: tcpi_rtt (us) is the u32 at offset 68.
-    return int.from_bytes(info[68:72], sys.byteorder) / 1e6
-
-
-def _handed_out(sock: socket.socket) -> int | None:
-    """How many bytes of a TCP connection have been taken from the system, where it tells (Linux)."""
-    if sys.platform != "linux":
-        return None
-    # struct tcp_info: tcpi_bytes_received is the u64 at offset 128. More may arrive while this looks.
-    with contextlib.suppress(OSError):
-        for _ in range(10):
-            arrived = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:]
-            waiting = fcntl.ioctl(sock, termios.FIONREAD, bytes(4))
-            if arrived and arrived == sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)[128:]:
-                return int.from_bytes(arrived, sys.byteorder) - int.from_bytes(waiting, sys.byteorder)
-    return None
+    return unanswered_for(sock) >= DEAD_AFTER
 
 
 def _slice(timeout: float | None) -> float:
     """How long one system call may wait, in seconds: until the next look at the peer's health at most."""
     return KEEPALIVE_INTERVAL if timeout is None else min(timeout, KEEPALIVE_INTERVAL)
+
+
+def _first(buffers: Sequence[Bytes], most: int) -> list[Bytes]:
+    """The first ``most`` bytes of the buffers, or all that there are."""
+    piece: list[Bytes] = []
+    for buffer in buffers:
+        if len(buffer) >= most:
+            piece.append(memoryview(buffer)[:most])
+            break
+        piece.append(buffer)
+        most -= len(buffer)
+    return piece
 
 
 def _without(buffers: Sequence[Bytes], sent: int) -> list[Bytes]:

@@ -2,34 +2,37 @@
 
 `backup` mirrors a share into a folder. What is here already is never moved again: unchanged files cost a row of a
 survey, grown ones their tail, changed ones the chunks that differ, renamed ones nothing. `verify` reads a mirror again,
-`repair` mends it, `prune` removes from the device what is surely here.
+`repair` mends it, `prune` removes from the device what is surely here, and `restore` brings a mirror to a gateway.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fnmatch
 import os
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from handshakes.errors import ConfigurationError, ConnectionLost, DeadlineExceeded, PoolFull
 from handshakes.survey import Facts
-from pynetwork.backup.catalogue import Catalogue, RunRecord
+from pynetwork.backup.catalogue import Catalogue
+from pynetwork.backup.destination import existing_destination, with_destination
 from pynetwork.backup.finishing import finish
 from pynetwork.backup.job import MOST_LANES, BackupJob, BackupReport
 from pynetwork.backup.lock import DestinationBusy, DestinationLock
 from pynetwork.backup.mirror import Mirror
 from pynetwork.backup.plan import Options
 from pynetwork.backup.pruning import PruneReport, prune
-from pynetwork.backup.verifying import BadFile, VerifyReport, open_destination, verify
+from pynetwork.backup.records import RunRecord
+from pynetwork.backup.restoring import RestoreOptions, RestoreReport, restore
+from pynetwork.backup.schema import CatalogueDamaged, CatalogueTooNew
+from pynetwork.backup.verifying import BadFile, VerifyReport, verify
 from pynetwork.lanes import Lanes
 from pynetwork.transport import backoff
 
@@ -40,15 +43,20 @@ if TYPE_CHECKING:
 __all__ = [
     "BackupReport",
     "BadFile",
+    "CatalogueDamaged",
+    "CatalogueTooNew",
     "DestinationBusy",
     "Options",
     "PruneReport",
+    "RestoreOptions",
+    "RestoreReport",
     "RunRecord",
     "VerifyReport",
     "backup",
     "choose",
     "prune_share",
     "repair",
+    "restore",
     "runs",
     "verify_destination",
 ]
@@ -74,11 +82,15 @@ def backup(
     """
     if lanes is not None and lanes < 1:
         raise ConfigurationError(f"a backup over {lanes} lanes can't do anything; it needs at least 1")
+    if options.limit is not None and options.limit <= 0:
+        raise ConfigurationError(f"a limit of {options.limit} bytes a second lets nothing through")
     with DestinationLock(to, "backup"):
-        mirror = Mirror(to)
-        with _catalogue_of(mirror) as catalogue:
+
+        def work(mirror: Mirror, catalogue: Catalogue) -> BackupReport:
             run = partial(_back_up, dial, gateway, share, mirror, catalogue, options, lanes, stop, progress)
             return _follow(run, stop or threading.Event()) if options.follow else run()
+
+        return with_destination(to, work)
 
 
 def _follow(run: Callable[[], BackupReport], stop: threading.Event) -> BackupReport:
@@ -102,16 +114,6 @@ class _NeverConnected(ConnectionLost):
     """The gateway could not be reached in the first place."""
 
 
-@contextlib.contextmanager
-def _catalogue_of(mirror: Mirror) -> Iterator[Catalogue]:
-    """The catalogue of a destination; what goes wrong with it is an `OSError`."""
-    try:
-        with Catalogue(mirror.catalogue_path) as catalogue:
-            yield catalogue
-    except sqlite3.Error as error:
-        raise OSError(errno.EIO, f"the catalogue fails: {error}", str(mirror.catalogue_path)) from error
-
-
 def _back_up(
     dial: Callable[[], Client],
     gateway: str,
@@ -124,17 +126,24 @@ def _back_up(
     progress: bool | Progress | None,
 ) -> BackupReport:
     try:
-        used = Lanes(dial, lanes or _FIRST_LANES)
+        # One more, for the survey.
+        used = Lanes(dial, (lanes or _FIRST_LANES) + 1)
     except (ConnectionLost, DeadlineExceeded, PoolFull) as error:
         if options.follow:
             raise _NeverConnected(str(error)) from error
         raise
+    first = used.take_one()
     try:
         catalogue.begin_run(gateway, share)
         job = BackupJob(share, mirror, catalogue, options, lanes=lanes or MOST_LANES, progress=progress)
+        spare = [first]
+
+        def surveyor() -> Client:
+            return spare.pop() if spare else dial()
+
         with _stopped_by(stop, job):
             try:
-                report = job.back_up(used, dial, grow=lanes is None and not options.follow)
+                report = job.back_up(used, surveyor, grow=lanes is None and not options.follow)
                 return finish(job, report)
             except BaseException as error:
                 outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
@@ -142,6 +151,7 @@ def _back_up(
                     catalogue.end_run(outcome, {})
                 raise
     finally:
+        first.close()
         used.close()
 
 
@@ -215,10 +225,8 @@ def prune_share(
     chosen: Callable[[str, Facts], bool] | None = None,
 ) -> PruneReport:
     """Remove from the gateway what is surely in the destination ``to``; see `pynetwork.backup.pruning.prune`."""
-    with DestinationLock(to, "prune"):
-        mirror, catalogue = open_destination(to)
-        with catalogue, dial() as client:
-            return prune(client, share, mirror, catalogue, older_than=older_than, dry_run=dry_run, chosen=chosen)
+    with DestinationLock(to, "prune"), existing_destination(to) as (mirror, catalogue), dial() as client:
+        return prune(client, share, mirror, catalogue, older_than=older_than, dry_run=dry_run, chosen=chosen)
 
 
 def verify_destination(
@@ -226,17 +234,15 @@ def verify_destination(
 ) -> VerifyReport:
     """Read every file of the destination ``to`` again and compare it with what was backed up, offline.
 
-    Raises `NotFound` where nothing was backed up to.
+    Raises `NotFound` where nothing was backed up to, `CatalogueDamaged` where it is not known any more what.
     """
-    mirror, catalogue = open_destination(to)
-    with catalogue:
+    with existing_destination(to) as (mirror, catalogue):
         return verify(mirror, catalogue, progress=progress)
 
 
 def runs(to: str | os.PathLike[str]) -> list[RunRecord]:
     """The backups that were made into the destination ``to``, the oldest first. Raises `NotFound`."""
-    _, catalogue = open_destination(to)
-    with catalogue:
+    with existing_destination(to) as (_, catalogue):
         return catalogue.runs()
 
 
@@ -252,10 +258,8 @@ def repair(
     progress: bool | Progress | None = None,
 ) -> BackupReport:
     """Bring again what is wrong with these files of the destination ``to``, by chunk; as they are at the source now."""
-    with DestinationLock(to, "repair"):
-        mirror, catalogue = open_destination(to)
-        with catalogue:
-            catalogue.distrust([(each.folder, each.name) for each in bad])
-            paths = {each.path for each in bad}
-            only = replace(options, chosen=lambda path, _facts: path in paths, mirror_deletes=False, follow=False)
-            return _back_up(dial, gateway, share, mirror, catalogue, only, lanes, None, progress)
+    with DestinationLock(to, "repair"), existing_destination(to) as (mirror, catalogue):
+        catalogue.distrust([(each.folder, each.name) for each in bad])
+        paths = {each.path for each in bad}
+        only = replace(options, chosen=lambda path, _facts: path in paths, mirror_deletes=False, follow=False)
+        return _back_up(dial, gateway, share, mirror, catalogue, only, lanes, None, progress)

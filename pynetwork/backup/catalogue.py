@@ -7,116 +7,23 @@ brought to the disk before the machine stopped is compared by content too: `Cata
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sqlite3
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from handshakes.errors import PynetworkError
 from handshakes.paths import from_bytes, to_bytes
-from handshakes.survey import FolderRow
+from handshakes.survey import Facts, FolderRow
+from pynetwork.backup.records import PRUNED, FileRecord, FolderRecord, HeldRecord, RunRecord, State
+from pynetwork.backup.schema import CatalogueDamaged, is_damage, prepare, set_aside
 
-__all__ = ["Catalogue", "CatalogueTooNew", "FileRecord", "FolderRecord", "HeldRecord", "RunRecord", "State"]
+__all__ = ["Catalogue"]
 
-VERSION: Final = 1
 _BATCH: Final = 4000
 _UNTIL_COMMIT: Final = 2.0
-
-_SCHEMA: Final = """
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE folders (
-    id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE, facts BLOB NOT NULL, device INTEGER NOT NULL, gone INTEGER);
-CREATE TABLE files (
-    folder INTEGER NOT NULL, name BLOB NOT NULL, facts BLOB NOT NULL, state INTEGER NOT NULL, place BLOB,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL,
-    digest BLOB, target BLOB, run INTEGER NOT NULL, gone INTEGER, PRIMARY KEY (folder, name)) WITHOUT ROWID;
-CREATE INDEX files_by_inode ON files (inode);
-CREATE TABLE held (
-    digest BLOB PRIMARY KEY, size INTEGER NOT NULL, device INTEGER NOT NULL, inode INTEGER NOT NULL,
-    folder INTEGER NOT NULL, name BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE unfinished (place BLOB PRIMARY KEY, run INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY, began REAL NOT NULL, ended REAL, gateway TEXT NOT NULL, share TEXT NOT NULL,
-    outcome TEXT NOT NULL, figures TEXT NOT NULL);
-CREATE TABLE changes (
-    run INTEGER NOT NULL, path BLOB NOT NULL, change TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB);
-CREATE INDEX changes_by_run ON changes (run);
-"""
-
-
-class CatalogueTooNew(PynetworkError):
-    """The destination was written by a later version, which this one can't continue."""
-
-
-class State:
-    """How far a file's record can be believed."""
-
-    SETTLED: Final = 0
-    """A change since then would show in the facts."""
-    UNSETTLED: Final = 1
-    """It had been changed just before it was surveyed, or while it was read: what is there may have changed since."""
-    UNFLUSHED: Final = 2
-    """The machine stopped before the data was surely on the disk: what is here must be read to be believed."""
-
-
-class FileRecord(NamedTuple):
-    """A file as it was backed up. ``facts``: those of the source, in wire form; ``size``, ``mtime_ns``: of what is
-    here; ``place``: its name here where that is another; ``target``: where it leads if it is a symbolic link, which has
-    no digest.
-    """
-
-    name: bytes
-    facts: bytes
-    state: int
-    place: bytes | None
-    size: int
-    mtime_ns: int
-    device: int
-    inode: int
-    digest: bytes | None
-    target: bytes | None
-    run: int
-    gone: int | None
-
-
-class FolderRecord(NamedTuple):
-    """A folder of the source."""
-
-    id: int
-    path: bytes
-    facts: bytes
-    device: int
-    gone: int | None
-
-
-class HeldRecord(NamedTuple):
-    """Content that was replaced in this run, and may be wanted under another name."""
-
-    digest: bytes
-    size: int
-    device: int
-    inode: int
-    folder: int
-    name: bytes
-
-
-class RunRecord(NamedTuple):
-    """One run. ``began`` and ``ended``: seconds since 1970; ``outcome``: running, complete, interrupted or a reason."""
-
-    id: int
-    began: float
-    ended: float | None
-    gateway: str
-    share: str
-    outcome: str
-    figures: dict[str, Any]
-
 
 _FILE: Final = ", ".join(FileRecord._fields)
 _FOLDER: Final = ", ".join(FolderRecord._fields)
@@ -126,16 +33,18 @@ _RECORD: Final = (
 
 
 class Catalogue:
-    """The catalogue at ``path``, made if need be. One that is damaged is set aside, beside its place, and begun anew:
-    ``set_aside`` is where it is then.
+    """The catalogue at ``path``, made if need be. One that is damaged is set aside and begun anew: ``aside`` is where
+    it is then. Without ``mend`` it raises `CatalogueDamaged`.
 
     One thread reads and lays out runs; `record` and `hold` may be called from many. Raises `CatalogueTooNew`, and
     `sqlite3.Error` and `OSError` when nothing can be written there.
     """
 
-    def __init__(self, path: Path, *, boot: str | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, mend: bool = True, boot: str | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path = path
-        self.set_aside: Path | None = None
+        self.aside: Path | None = None
         self.run = 0
         self._clock = clock
         self._boot = boot_identity() if boot is None else boot
@@ -145,10 +54,15 @@ class Catalogue:
         self._committed = time.monotonic()
         try:
             self._open()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+        except sqlite3.Error as error:
+            if not is_damage(error) and not path.is_dir():
                 raise
-            self._set_aside()
+            if not mend:
+                raise CatalogueDamaged(
+                    f"the catalogue {str(path)!r} is damaged: {error}; the next backup begins a new one, and "
+                    "compares all that is here by content"
+                ) from error
+            self.aside = set_aside(path)
             self._open()
         try:
             self.reader = self._connect()
@@ -162,35 +76,11 @@ class Catalogue:
     def _open(self) -> None:
         writer = self._connect()
         try:
-            self._prepare(writer)
+            prepare(writer, self.path)
         except BaseException:
             writer.close()
             raise
         self._writer = writer
-
-    def _prepare(self, writer: sqlite3.Connection) -> None:
-        writer.execute("PRAGMA journal_mode=WAL")
-        writer.execute("PRAGMA synchronous=NORMAL")
-        version = writer.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise CatalogueTooNew(f"{self.path} was written by a later version of pynetwork; use that one")
-        if version == 0:
-            writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
-        damage = writer.execute("PRAGMA quick_check(1)").fetchone()[0] if self._was_left_open(writer) else "ok"
-        if damage != "ok":
-            raise sqlite3.DatabaseError(damage)
-
-    def _was_left_open(self, writer: sqlite3.Connection) -> bool:
-        """Whether the last run did not end as it should."""
-        row = writer.execute("SELECT outcome FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-        return row is not None and row[0] == "running"
-
-    def _set_aside(self) -> None:
-        self.set_aside = self.path.with_name(f"{self.path.name}.damaged-{uuid.uuid4().hex[:8]}")
-        os.replace(self.path, self.set_aside)
-        for suffix in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self.path}{suffix}")
 
     # Runs
 
@@ -304,6 +194,9 @@ class Catalogue:
                     "INSERT INTO folders (path, facts, device) VALUES (?, ?, ?)", (row.path, facts, row.device)
                 )
                 return cursor.lastrowid or 0, None
+            if not row.facts.inode and not row.complete:
+                # It could not be looked at.
+                facts = known[2]
             if tuple(known[2:]) != (facts, row.device, None):
                 self._writing().execute(
                     "UPDATE folders SET facts = ?, device = ?, gone = NULL WHERE id = ?", (facts, row.device, known[0])
@@ -319,6 +212,24 @@ class Catalogue:
         """All folders in the order of their paths."""
         for row in self.reader.execute(f"SELECT {_FOLDER} FROM folders ORDER BY path").fetchall():
             yield FolderRecord(*row)
+
+    def folders_in(self, path: bytes) -> list[bytes]:
+        """The paths of the folders directly in one."""
+        start = path + b"/" if path else b""
+        rows = self.reader.execute(
+            "SELECT path FROM folders WHERE path > ? AND path < ?", (start, start + b"\xff")
+        ).fetchall()
+        return [below for (below,) in rows if b"/" not in below[len(start) :]]
+
+    def set_folder_place(self, folder: int, place: str) -> None:
+        """A folder has another place in the one above it than it would have alone."""
+        with self._lock:
+            self._writing().execute("UPDATE folders SET place = ? WHERE id = ?", (to_bytes(place), folder))
+
+    def folder_places(self) -> dict[bytes, str]:
+        """The folders, by path, that have another place than they would have alone."""
+        rows = self.reader.execute("SELECT path, place FROM folders WHERE place IS NOT NULL")
+        return {path: from_bytes(place) for path, place in rows}
 
     def folder_path(self, folder: int) -> bytes:
         """The path of a folder by its number."""
@@ -362,39 +273,55 @@ class Catalogue:
         """The content that earlier names of files had."""
         return [HeldRecord(*row) for row in self.reader.execute("SELECT * FROM held")]
 
-    def forget_held(self) -> None:
-        """Nothing is held any more."""
+    def forget_held(self, but: Collection[bytes] = ()) -> None:
+        """Nothing is held any more, ``but`` what has these digests."""
         with self._lock:
-            self._writing().execute("DELETE FROM held")
+            for (digest,) in self._writing().execute("SELECT digest FROM held").fetchall():
+                if digest not in but:
+                    self._writing().execute("DELETE FROM held WHERE digest = ?", (digest,))
             self._commit()
 
-    def unfinished(self) -> list[str]:
-        """The places where a partial file was begun and has not ended."""
-        return [from_bytes(row[0]) for row in self.reader.execute("SELECT place FROM unfinished")]
+    def unfinished(self) -> dict[str, int]:
+        """The places where a partial file was begun and has not ended, and the runs that did so last."""
+        return {from_bytes(place): run for place, run in self.reader.execute("SELECT place, run FROM unfinished")}
 
     def mark_gone(self, folder: int, names: list[bytes]) -> None:
         """These are not at the source any more."""
         with self._lock:
-            self._writing().executemany(
-                "UPDATE files SET gone = ? WHERE folder = ? AND name = ? AND gone IS NULL",
-                [(self.run, folder, name) for name in names],
-            )
+            self._mark_gone(folder, names)
 
-    def mark_folder_gone(self, path: bytes) -> int:
-        """This folder, and what is below it, is not at the source any more; answers how many files that are."""
+    def _mark_gone(self, folder: int, names: list[bytes]) -> None:
+        self._writing().executemany(
+            "UPDATE files SET gone = ? WHERE folder = ? AND name = ? AND gone IS NULL",
+            [(self.run, folder, name) for name in names],
+        )
+
+    def mark_folder_gone(self, path: bytes, chosen: Callable[[str, Facts], bool] | None = None) -> int:
+        """This folder, and what is below it, is not at the source any more; answers how many files that are.
+
+        Files that are not ``chosen``, by path and facts, stay as they are, and folders with such files.
+        """
         below = path + b"/"
         with self._lock:
             writer = self._writing()
             found = writer.execute(
-                "SELECT id FROM folders WHERE (path = ? OR (path >= ? AND path < ?)) AND gone IS NULL",
+                "SELECT id, path FROM folders WHERE (path = ? OR (path >= ? AND path < ?)) AND gone IS NULL",
                 (path, below, below + b"\xff"),
             ).fetchall()
             count = 0
-            for (folder,) in found:
-                count += writer.execute(
-                    "UPDATE files SET gone = ? WHERE folder = ? AND gone IS NULL", (self.run, folder)
-                ).rowcount
-                writer.execute("UPDATE folders SET gone = ? WHERE id = ?", (self.run, folder))
+            for folder, whole in found:
+                names = writer.execute(
+                    "SELECT name, facts FROM files WHERE folder = ? AND gone IS NULL", (folder,)
+                ).fetchall()
+                gone = [
+                    name
+                    for name, facts in names
+                    if chosen is None or chosen(from_bytes(whole + b"/" + name), Facts.decode(facts))
+                ]
+                self._mark_gone(folder, gone)
+                count += len(gone)
+                if len(gone) == len(names):
+                    writer.execute("UPDATE folders SET gone = ? WHERE id = ?", (self.run, folder))
         return count
 
     def folders_but(self, seen: set[int]) -> list[bytes]:
@@ -410,6 +337,10 @@ class Catalogue:
         )
         for row in rows:
             yield row[0], row[1], FileRecord(*row[2:])
+
+    def is_empty(self) -> bool:
+        """Whether no file was ever backed up."""
+        return self.reader.execute("SELECT 1 FROM files LIMIT 1").fetchone() is None
 
     def count_files(self) -> tuple[int, int]:
         """How many files there are, and their bytes."""
@@ -437,13 +368,39 @@ class Catalogue:
         with self._lock:
             return self._about(key)
 
-    def gone_files(self) -> Iterator[tuple[bytes, int, FileRecord]]:
-        """Folder path, folder and record of what is not at the source any more."""
+    def gone_files(self, below: bytes = b"") -> list[tuple[bytes, int, FileRecord]]:
+        """Folder path, folder and record of what is not at the source any more and was not pruned, in all folders or
+        ``below`` one, which counts.
+        """
         rows = self.reader.execute(
-            f"SELECT (SELECT path FROM folders WHERE id = folder), folder, {_FILE} FROM files WHERE gone IS NOT NULL"
-        ).fetchall()
-        for row in rows:
-            yield row[0], row[1], FileRecord(*row[2:])
+            f"SELECT folders.path, folder, {', '.join(f'files.{name}' for name in FileRecord._fields)} "
+            "FROM files JOIN folders ON folders.id = folder WHERE files.gone > 0"
+        )
+        return [(row[0], row[1], FileRecord(*row[2:])) for row in rows if _is_below(row[0], below)]
+
+    def gone_folders(self, below: bytes = b"") -> list[FolderRecord]:
+        """The folders that are not at the source any more, the deepest first; all or ``below`` one, which counts."""
+        found = [each for each in self.folders() if each.gone is not None and each.path and _is_below(each.path, below)]
+        return found[::-1]
+
+    def set_pruned(self, files: list[tuple[int, bytes]], *, pruned: bool = True) -> None:
+        """These, by folder and name, are removed from the device as they are here, or (not ``pruned``) are not after
+        all. Committed when this returns.
+        """
+        with self._lock:
+            self._writing().executemany(
+                "UPDATE files SET gone = ? WHERE folder = ? AND name = ?",
+                [(PRUNED if pruned else None, folder, name) for folder, name in files],
+            )
+            self._commit()
+
+    def rename_file(self, folder: int, name: bytes, other: bytes) -> None:
+        """A file has another name here, by itself, from now on. Committed when this returns."""
+        with self._lock:
+            self._writing().execute(
+                "UPDATE files SET name = ?, place = ? WHERE folder = ? AND name = ?", (other, other, folder, name)
+            )
+            self._commit()
 
     def forget_file(self, folder: int, name: bytes) -> None:
         """A file was removed here."""
@@ -485,6 +442,10 @@ def boot_identity() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
+
+
+def _is_below(path: bytes, above: bytes) -> bool:
+    return not above or path == above or path.startswith(above + b"/")
 
 
 def _file_record(_cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> FileRecord:

@@ -1,85 +1,60 @@
 """Comparing a survey with what is held: what is unchanged, what has gone, and what is wanted.
 
-A survey's rows and the catalogue's come in the same order, folder by folder, so that neither has to be in memory. Of
-what is wanted it is said what here may hold a part of it: the file as it was, a file that had its inode (a log that
-was renamed), and files of the same family of names (a log that was copied and truncated). Nothing of that is believed:
-lanes compare digests with the gateway's before any of it is used.
+A survey's rows and the catalogue's come in the same order, folder by folder, so that neither has to be in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
-from handshakes.deltas import MOST_BEGINNINGS
-from handshakes.errors import RemoteProtocolError, UnsafePath
-from handshakes.manifest import CHUNK_SIZE, Entry, Skipped, digest
-from handshakes.paths import from_bytes, partial_name, to_bytes
-from handshakes.survey import End, Facts, FileRow, FolderRow, GoneRow, LinkRow, Row, SkippedRow
-from pynetwork.backup.catalogue import Catalogue, FileRecord, State
-from pynetwork.backup.mirror import Base, Holdings, Mirror
-from pynetwork.backup.names import escape_case, fold_key
-from pynetwork.files.descriptors import read_into
+from handshakes.errors import NotFound, RemoteProtocolError, UnsafePath
+from handshakes.manifest import Entry, Skipped
+from handshakes.paths import from_bytes, to_bytes
+from handshakes.survey import End, Facts, FileRow, FolderRow, GoneRow, LinkRow, Row, SkippedRow, is_settled
+from pynetwork.backup.catalogue import Catalogue
+from pynetwork.backup.deleting import delete_gone, put_aside
+from pynetwork.backup.finding import Finder, Wanted, identity_of, is_same_time
+from pynetwork.backup.mirror import Holdings, Mirror
+from pynetwork.backup.owning import Owners
+from pynetwork.backup.places import Places
+from pynetwork.backup.records import PRUNED, FileRecord, State
 from pynetwork.files.directories import Directory
 from pynetwork.files.folders import reason_for
 
-__all__ = ["Comparer", "Counts", "Wanted", "identity_of"]
+__all__ = ["Comparer", "Counts", "stays_within"]
 
-_SECOND: Final = 1_000_000_000
-# So long after a change another one may leave the modification time as it is; see `pynetwork.files.reading`.
-_FINE_TICK: Final = _SECOND // 50
-_COARSE_TICK: Final = 3 * _SECOND
-_FAMILY: Final = re.compile(rb"(.+?)(?:[.-][0-9][0-9_.T-]*)?")
-_COMPRESSED: Final = re.compile(rb".*\.(?:gz|xz|bz2|zst|lz4|Z)", re.DOTALL)
-
-
-@dataclass(slots=True)
-class Wanted:
-    """A file that is not here as it is at the source. ``entry``: how it is asked for, by its path in the share;
-    ``place``: where it belongs below the destination; ``before`` its record; ``bases`` what here may hold a part of it;
-    ``known``: so many bytes from its beginning may be here.
-    """
-
-    entry: Entry
-    place: str
-    folder: int
-    name: bytes
-    own_place: bytes | None
-    facts: Facts
-    device: int
-    settled: bool
-    before: FileRecord | None = None
-    bases: list[Base] = field(default_factory=list)
-    known: int = 0
-
-    @property
-    def path(self) -> str:
-        """Where it is in the share."""
-        return self.entry.path
+_IN_THE_WAY: Final = "a folder that was backed up has its name here, and goes only if deletions are mirrored"
+_LEADS_OUT: Final = "symbolic link that leads out of the folder"
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a survey came to: ``files`` and ``bytes`` at the source as far as they were chosen, those ``unchanged``, and
-    what has ``gone``.
+    """What a survey came to: ``files`` and ``bytes`` at the source as far as they were chosen, those ``unchanged``,
+    links that are ``new`` or were ``changed``, what has ``gone`` and what was ``deleted`` to make room.
     """
 
     files: int = 0
     bytes: int = 0
     unchanged: int = 0
+    new: int = 0
+    changed: int = 0
     gone: int = 0
+    deleted: int = 0
 
 
 class Comparer:
     """Compares rows with the catalogue and the mirror, on one thread.
 
-    ``want`` is called with each file that is wanted, ``skip`` with what can't be had and why; ``chosen`` tells by path
-    and facts what the backup is about; with ``checksum`` nothing is believed to be unchanged for its facts.
+    ``want`` is called with each file that is wanted, ``skip`` with what can't be had and why; to ``touched`` come the
+    numbers of folders that do not look as at the source; ``chosen`` tells by path and facts what the backup is about;
+    with ``checksum`` nothing is believed to be unchanged for its facts; ``owners`` keeps owner and group; with
+    ``mirror_deletes`` folders give way to files that have taken their names.
+
+    ``escaped``: paths that have another name here since now, and their places.
     """
 
     def __init__(
@@ -90,9 +65,11 @@ class Comparer:
         *,
         want: Callable[[Wanted], None],
         skip: Callable[[Skipped], None],
+        touched: set[int],
         chosen: Callable[[str, Facts], bool] | None = None,
         checksum: bool = False,
-        owner: bool = False,
+        owners: Owners | None = None,
+        mirror_deletes: bool = False,
     ) -> None:
         self._mirror = mirror
         self._catalogue = catalogue
@@ -101,25 +78,29 @@ class Comparer:
         self._skip = skip
         self._chosen = chosen
         self._checksum = checksum
-        self._owner = owner
+        self._owners = owners
+        self._mirror_deletes = mirror_deletes
+        nothing_known = catalogue.is_empty() and not holdings
         self._target = mirror.open()
-        self._nothing_known = not catalogue.count_files()[0] and not holdings
+        self._finder = Finder(mirror, catalogue, holdings, self._target, checksum=checksum, nothing_known=nothing_known)
+        self._places = Places(mirror, catalogue)
         self._seen: set[int] = set()
+        self._unread: list[bytes] = []
         self._now: _FolderNow | None = None
         self._files = self._folders = 0
         self._first_round = True
         self.counts = Counts()
-        self.touched: set[int] = set()
+        self.touched = touched
+        self.escaped: list[tuple[str, str]] = []
 
     def close(self) -> None:
         """Give the mirror back."""
+        self._leave_folder()
         self._target.close()
 
     def forget_held(self) -> None:
         """Nothing is wanted any more that could be found in what was replaced."""
-        if self._holdings:
-            self._mirror.forget_held(self._target)
-            self._holdings.forget()
+        self._holdings.forget(self._mirror, self._target)
 
     def count(self, size: int, *, unchanged: bool = False) -> None:
         """A file of the source; in later rounds only what changes comes, and those were counted before."""
@@ -130,27 +111,27 @@ class Comparer:
 
     def begin_anew(self) -> None:
         """The survey was cut off: its rows will come again from the first on."""
-        self._now = None
+        self._leave_folder()
         self._files = self._folders = 0
         self._first_round = True
         self._seen.clear()
-        self.counts = Counts(gone=self.counts.gone)
+        self._unread.clear()
+        self.counts = replace(self.counts, files=0, bytes=0, unchanged=0)
         self._catalogue.commit()
 
     def renew(self, wanted: Wanted) -> None:
         """Want a file that was surveyed again while it was being moved: look anew for what is here of it."""
-        record = self._catalogue.file(wanted.folder, wanted.name)
         path = self._catalogue.folder_path(wanted.folder)
-        now = _FolderNow(
-            self, FolderRow(path, wanted.facts, wanted.device, 0, complete=False), wanted.folder, known=True
-        )
-        try:
-            now.want_again(wanted, record)
-        finally:
-            now.end()
+        components = self._target.split(wanted.place)
+        wanted.before, wanted.bases, wanted.known = self._catalogue.file(wanted.folder, wanted.name), [], 0
+        with contextlib.suppress(OSError):
+            self._finder.find(wanted, path, self._target.directory(components[:-1], create=True))
+        self._want(wanted)
 
     def take(self, row: Row) -> bool:
-        """Compare the next row; True when it ended a round. Raises `RemoteProtocolError`."""
+        """Compare the next row; True when it ended a round. Raises `RemoteProtocolError`, and `NotFound` when the whole
+        share has gone.
+        """
         if type(row) is FileRow:
             self._files += 1
             self._folder_now().take_file(row.name, row.facts)
@@ -162,12 +143,26 @@ class Comparer:
             self._folder_now().take_skipped(row)
         elif type(row) is GoneRow:
             self._end_folder()
-            self.counts.gone += self._catalogue.mark_folder_gone(row.path)
+            if not row.path:
+                raise NotFound("the shared folder is not there any more")
+            self.folder_gone(row.path)
         else:
             assert type(row) is End
             self._end_round(row)
             return True
         return False
+
+    def folder_gone(self, path: bytes) -> None:
+        """A folder is not at the source any more, with all below it that is chosen."""
+        self.counts.gone += self._catalogue.mark_folder_gone(path, self._chosen)
+
+    def make_way(self, path: bytes) -> None:
+        """Remove what is here of the folder at ``path``, as something else has its name at the source."""
+        self.folder_gone(path)
+        self._catalogue.commit()
+        deleted = delete_gone(self._mirror, self._catalogue, self._target, chosen=self._chosen, below=path)
+        self.counts.deleted += deleted.files
+        self.touched.update(deleted.folders)
 
     def _folder_now(self) -> _FolderNow:
         if self._now is None:
@@ -181,24 +176,34 @@ class Comparer:
         if self._first_round and number in self._seen:
             raise RemoteProtocolError(f"a survey has the folder {from_bytes(row.path)!r} twice")
         self._seen.add(number)
-        if known is None or known.facts != row.facts.encode():
-            self.touched.add(number)
+        if not row.complete:
+            self._unread.append(row.path)
         self._now = _FolderNow(self, row, number, known=known is not None)
 
     def _end_folder(self) -> None:
         if self._now is not None:
             self._now.end()
+        self._leave_folder()
+
+    def _leave_folder(self) -> None:
+        if self._now is not None:
+            self._now.close()
             self._now = None
 
     def _end_round(self, row: End) -> None:
         self._end_folder()
         if (row.files, row.folders) != (self._files, self._folders):
-            raise RemoteProtocolError(f"a survey of {row.files} files came with {self._files}")
+            raise RemoteProtocolError(
+                f"a survey of {row.files} files in {row.folders} folders came with {self._files} in {self._folders}"
+            )
         self._files = self._folders = 0
+        self._finder.nothing_known = False
         if self._first_round:
             self._first_round = False
             for path in self._catalogue.folders_but(self._seen):
-                self.counts.gone += self._catalogue.mark_folder_gone(path)
+                # What is below a folder that could not be read to its end may be there.
+                if not any(not above or path.startswith(above + b"/") for above in self._unread):
+                    self.folder_gone(path)
 
 
 class _FolderNow:
@@ -215,14 +220,15 @@ class _FolderNow:
         self._record = next(self._records, None)
         self._last = b""
         self._gone: list[bytes] = []
-        self._folded: set[str] = set()
         self._directory: Directory | None = None
         self._is_empty = False
         self._place = ""
         try:
+            owner._places.enter(row.path, number, known=known)
             self._place = owner._mirror.place_of_folder(row.path)
             self._directory = self._open()
             self._is_empty = not known and next(self._directory.entries(), None) is None
+            self._look_at(self._directory, known=known)
         except (UnsafePath, OSError) as error:
             owner._skip(Skipped(self._path or ".", reason_for(error)))
 
@@ -236,8 +242,36 @@ class _FolderNow:
             above = target.directory(components[:-1])
             if stat.S_ISDIR(above.status(components[-1]).st_mode):
                 raise
-            above.remove(components[-1])
+            self._replace(above, components[-1])
             return target.directory(components, create=True).again()
+
+    def _replace(self, above: Directory, own_place: str) -> None:
+        """A file or link gives way to this folder."""
+        catalogue = self._owner._catalogue
+        path, _, name = self._row.path.rpartition(b"/")
+        known = catalogue.folder(path)
+        record = None if known is None else catalogue.file(known.id, name)
+        if known is not None and record is not None:
+            if record.gone == PRUNED:
+                put_aside(above, own_place, catalogue, known.id, record)
+                return
+            catalogue.forget_file(known.id, name)
+        above.remove(own_place)
+
+    def _look_at(self, directory: Directory, *, known: bool) -> None:
+        """Does the folder look as at the source? What is written in it will show at the end."""
+        facts, owner = self._row.facts, self._owner
+        if not self._row.complete and not facts.inode:
+            return
+        status = directory.own_status()
+        same = is_same_time(status.st_mtime_ns, facts.mtime_ns)
+        if self._place:
+            same &= status.st_mode & 0o777 == facts.mode | stat.S_IRWXU
+            same &= owner._owners is None or owner._owners.has(status, facts)
+        if not same:
+            owner.touched.add(self._number)
+        if not known and self._place.rpartition("/")[2] != self._path.rpartition("/")[2]:
+            owner.escaped.append((self._path, self._place))
 
     # Rows
 
@@ -260,9 +294,12 @@ class _FolderNow:
             except OSError:
                 pass
             else:
-                if status.st_size == record.size and _same_time(status.st_mtime_ns, record.mtime_ns):
+                if status.st_size == record.size and is_same_time(status.st_mtime_ns, record.mtime_ns):
                     if owner._chosen is None or owner._chosen(self._prefix + from_bytes(name), Facts.decode(facts)):
-                        owner.count(record.size, unchanged=True)
+                        # What this run has brought is counted already; the survey has begun anew.
+                        owner.count(record.size, unchanged=record.run != owner._catalogue.run)
+                        if owner._owners is not None:
+                            owner._owners.give(directory, place, Facts.decode(facts), status)
                     return
         self._changed(directory, name, Facts.decode(facts), record)
 
@@ -313,8 +350,12 @@ class _FolderNow:
         if self._gone:
             self._owner._catalogue.mark_gone(self._number, self._gone)
             self._owner.counts.gone += len(self._gone)
+
+    def close(self) -> None:
+        """Give the folder in the mirror back."""
         if self._directory is not None:
             self._directory.close()
+            self._directory = None
 
     # What is wanted
 
@@ -327,177 +368,95 @@ class _FolderNow:
         if record is not None and record.target is not None:
             record = None
         try:
-            own_place = self._place_of(name, record)
-        except UnsafePath as error:
+            own_place = self._place_of(directory, name, record)
+        except (UnsafePath, OSError) as error:
             owner._skip(Skipped(path, reason_for(error)))
             return
-        place = f"{self._place}/{own_place}" if self._place else own_place
         wanted = Wanted(
             Entry(path, facts.size, facts.mtime_ns, facts.mode, identity_of(self._row.device, facts.inode)),
-            place,
+            f"{self._place}/{own_place}" if self._place else own_place,
             self._number,
             name,
             None if own_place == from_bytes(name) else to_bytes(own_place),
             facts,
             self._row.device,
-            self._row.clock_ns - facts.mtime_ns > (_FINE_TICK if facts.mtime_ns % _SECOND else _COARSE_TICK),
+            is_settled(facts.mtime_ns, self._row.clock_ns),
             record,
         )
-        self._find_bases(directory, own_place, wanted)
+        owner._finder.find(wanted, self._row.path, None if self._is_empty else directory)
         owner._want(wanted)
 
-    def want_again(self, wanted: Wanted, record: FileRecord | None) -> None:
-        """Want this file with what is here of it now."""
-        if self._directory is not None:
-            wanted.before, wanted.bases, wanted.known = record, [], 0
-            self._find_bases(self._directory, from_bytes(wanted.own_place or wanted.name), wanted)
-            self._owner._want(wanted)
-
-    def _place_of(self, name: bytes, record: FileRecord | None) -> str:
-        if record is not None and record.place is not None:
-            return from_bytes(record.place)
-        text = from_bytes(name)
-        limits = self._owner._mirror.limits
-        place = self._owner._mirror.place_of_name(text, top=not self._place)
-        if limits.folds:
-            if fold_key(place) in self._folded:
-                place = escape_case(text, top=not self._place, windows=limits.windows, utf8=limits.utf8)
-            self._folded.add(fold_key(place))
-        return place
-
-    def _find_bases(self, directory: Directory, own_place: str, wanted: Wanted) -> None:
-        size = wanted.facts.size
-        if not size:
-            return
-        record = wanted.before
-        bases: list[Base] = []
-        try:
-            status = None if self._is_empty else directory.status(own_place)
-        except OSError:
-            status = None
-        if status is not None and stat.S_ISREG(status.st_mode) and status.st_size:
-            bases.append(Base(wanted.place, status.st_size, self._believed(record, status)))
-        identity = (self._row.device, wanted.facts.inode)
-        if record is None or (record.device, record.inode) != identity or size < record.size:
-            bases += self._other_bases(wanted, identity)
-        if size <= CHUNK_SIZE:
-            bases = [base for base in map(self._measured, bases) if base is not None and base.size <= size]
-            wanted.bases = list(dict.fromkeys(bases))[:MOST_BEGINNINGS]
-            return
-        wanted.bases = list(dict.fromkeys(bases))[:MOST_BEGINNINGS]
-        known = max((base.size for base in wanted.bases), default=0)
-        with contextlib.suppress(OSError):
-            known = max(known, directory.status(partial_name(own_place)).st_size)
-        wanted.known = known
-
-    def _believed(self, record: FileRecord | None, status: os.stat_result) -> bytes | None:
-        """The digest of what is here, if the record speaks of it."""
-        if record is None or record.state == State.UNFLUSHED or self._owner._checksum:
-            return None
-        if status.st_size != record.size or not _same_time(status.st_mtime_ns, record.mtime_ns):
-            return None
-        return record.digest
-
-    def _other_bases(self, wanted: Wanted, identity: tuple[int, int]) -> list[Base]:
-        """What here may be this file under an earlier name."""
+    def _place_of(self, directory: Directory, name: bytes, record: FileRecord | None) -> str:
+        """Where ``name`` stands here; no folder does any more. Raises `UnsafePath` and `OSError` when that can't be."""
         owner = self._owner
-        if owner._nothing_known:
-            return []
-        catalogue, mirror = owner._catalogue, owner._mirror
-        found = [Base("", held.size, held.digest) for held in owner._holdings.by_identity(*identity)]
-        for folder, record in catalogue.by_identity(*identity):
-            if (folder, record.name) != (self._number, wanted.name):
-                found.append(Base(mirror.place_of(catalogue.folder_path(folder), record), record.size, record.digest))
-        family = _family(wanted.name)
-        if family and family != wanted.name:
-            found += [
-                Base("", held.size, held.digest)
-                for held in owner._holdings.in_folder(self._number)
-                if _family(held.name) == family
-            ]
-            for record in catalogue.in_family(self._number, family):
-                if record.name != wanted.name and _family(record.name) == family:
-                    found.append(Base(mirror.place_of(self._row.path, record), record.size, record.digest))
-        return [base for base in found if base.size]
-
-    def _measured(self, base: Base) -> Base | None:
-        """``base`` with its digest, read if it is not known; None when it can't be read or is too large to be one."""
-        if base.digest is not None:
-            return base
-        if base.size > CHUNK_SIZE:
-            return None
-        try:
-            handle = self._owner._target.open_file(base.place)
-        except (OSError, UnsafePath):
-            return None
-        try:
-            view = memoryview(bytearray(base.size))
-            got = read_into(handle, view, 0)
-        except OSError:
-            return None
-        finally:
-            os.close(handle)
-        return base._replace(digest=digest(view)) if got == base.size else None
+        text = from_bytes(name)
+        place = owner._places.place_of(text, record, top=not self._place)
+        if place != text and record is None:
+            owner.escaped.append((self._prefix + text, f"{self._place}/{place}" if self._place else place))
+        if not self._is_empty and _is_folder(directory, place):
+            if owner._mirror_deletes:
+                owner.make_way(to_bytes(self._prefix) + name)
+            if _is_folder(directory, place):
+                raise UnsafePath(_IN_THE_WAY)
+        return place
 
     # Links
 
     def _keep_link(self, directory: Directory, row: LinkRow, path: str, record: FileRecord | None) -> None:
         """Make the link, unless it is there."""
+        owner = self._owner
         target = from_bytes(row.target)
-        if not _stays_within(path, target):
-            self._owner._skip(Skipped(path, "symbolic link that leads out of the folder"))
+        if not stays_within(path, target):
+            owner._skip(Skipped(path, _LEADS_OUT))
             return
-        place = self._place_of(row.name, record)
+        place = self._place_of(directory, row.name, record)
         try:
             stands = directory.read_link(place) == target
         except OSError:
             stands = False
-        self._owner.count(0, unchanged=stands)
-        if stands:
-            if record is not None and record.target == row.target:
-                return
-        else:
+        owner.count(0, unchanged=stands)
+        if not stands:
+            if record is not None and record.gone == PRUNED:
+                put_aside(directory, place, owner._catalogue, self._number, record)
             with contextlib.suppress(FileNotFoundError):
                 directory.remove(place)
             directory.make_link(place, target)
-            self._owner.touched.add(self._number)
+            owner.counts.new += record is None
+            owner.counts.changed += record is not None
+            owner.touched.add(self._number)
+        if owner._owners is not None:
+            owner._owners.give(directory, place, row.facts, directory.status(place))
+        if stands and record is not None and record.target == row.target and record.gone is None:
+            return
         own_place = None if place == from_bytes(row.name) else to_bytes(place)
         kept = FileRecord(
             row.name, row.facts.encode(), State.SETTLED, own_place, 0, row.facts.mtime_ns, self._row.device,
-            row.facts.inode, None, row.target, self._owner._catalogue.run, None,
+            row.facts.inode, None, row.target, owner._catalogue.run, None,
         )  # fmt: skip
-        self._owner._catalogue.record(self._number, kept, "link", path.encode("utf-8", "surrogateescape"))
+        owner._catalogue.record(self._number, kept, "" if stands else "link", to_bytes(path))
 
 
-def identity_of(device: int, inode: int) -> int:
-    """What tells the file in requests from another that had its name; as the gateway makes it."""
-    inode &= (1 << 64) - 1
-    return (inode ^ inode >> 32 ^ (device & (1 << 64) - 1) << 16) & 0xFFFFFFFF
+def _is_folder(directory: Directory, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(directory.status(name).st_mode)
+    except OSError:
+        return False
 
 
-def _family(name: bytes) -> bytes:
-    """What the names of a log and of what it was rotated to have in common; empty for what is compressed."""
-    if _COMPRESSED.fullmatch(name):
-        return b""
-    found = _FAMILY.fullmatch(name)
-    return found.group(1) if found else b""
+def stays_within(path: str, target: str) -> bool:
+    """Whether a link at ``path`` to ``target`` surely leads to somewhere in the same share.
 
-
-def _stays_within(path: str, target: str) -> bool:
-    """Whether a link at ``path`` to ``target`` leads to somewhere in the same share."""
+    Going up counts only at the beginning of the target: behind a name, that might be a link itself, ``..`` is anywhere.
+    """
     if target.startswith("/") or "\0" in target:
         return False
-    depth = path.count("/")
+    room = path.count("/")
+    going_up = True
     for part in target.split("/"):
         if part == "..":
-            depth -= 1
-            if depth < 0:
+            room -= 1
+            if not going_up or room < 0:
                 return False
         elif part not in {"", "."}:
-            depth += 1
+            going_up = False
     return True
-
-
-def _same_time(found: int, recorded: int) -> bool:
-    """Whether these are one time, as far as the file system here can keep it (FAT: two seconds)."""
-    return found == recorded or (not found % _SECOND and abs(found - recorded) < 2 * _SECOND)

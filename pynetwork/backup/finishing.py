@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 
 from handshakes.errors import UnsafePath
 from handshakes.paths import partial_name
 from handshakes.survey import Facts
+from pynetwork.backup.deleting import delete_gone
 from pynetwork.backup.job import BackupJob, BackupReport
 from pynetwork.files.folders import Folder
 
@@ -21,53 +21,36 @@ def finish(job: BackupJob, report: BackupReport) -> BackupReport:
     catalogue.commit()
     with mirror.open() as folder:
         if job.options.mirror_deletes and job.surveyed:
-            report.deleted = _delete_gone(job, folder)
-        _clear_partials(job, folder, report)
+            deleted = delete_gone(mirror, catalogue, folder, chosen=job.options.chosen)
+            report.deleted += deleted.files
+            job.touched.update(deleted.folders)
+        if job.surveyed:
+            _clear_partials(job, folder)
         _dress_folders(job, folder)
-        if job.holdings:
+        job.holdings.forget(mirror, folder)
+        if not job.holdings:
+            # With what a catalogue held that is lost.
             mirror.forget_held(folder)
-            job.holdings.forget()
     if job.options.durable:
         mirror.flush()
         catalogue.flushed()
-    figures = {name: value for name, value in report.to_dict().items() if name not in {"skipped", "run"}}
-    figures["skipped"] = len(report.skipped)
-    catalogue.end_run("complete" if report.complete else f"{len(report.skipped)} skipped", figures)
+    figures = {name: value for name, value in report.to_dict().items() if name not in {"skipped", "escaped", "run"}}
+    figures["skipped"], figures["escaped"] = len(report.skipped), len(report.escaped)
+    catalogue.end_run(_outcome(job, report), figures)
     return report
 
 
-def _delete_gone(job: BackupJob, folder: Folder) -> int:
-    """Remove what is not at the source any more; answers how many files that were."""
-    deleted = 0
-    for path, number, record in list(job.catalogue.gone_files()):
-        try:
-            components = folder.split(job.mirror.place_of(path, record))
-            folder.directory(components[:-1]).remove(components[-1])
-        except FileNotFoundError:
-            pass
-        except (OSError, UnsafePath):
-            continue
-        job.catalogue.forget_file(number, record.name)
-        deleted += 1
-    for known in reversed(list(job.catalogue.folders())):
-        if known.gone is not None and known.path:
-            with contextlib.suppress(OSError, UnsafePath):
-                os.rmdir(mirror_path(job, known.path))
-                job.catalogue.forget_folder(known.id)
-    folder.forget()
-    return deleted
+def _outcome(job: BackupJob, report: BackupReport) -> str:
+    if not job.surveyed:
+        return "stopped"
+    return "complete" if report.complete else f"{len(report.skipped)} skipped"
 
 
-def mirror_path(job: BackupJob, path: bytes) -> str:
-    """Where a folder of the source stands on this machine."""
-    return os.path.join(job.mirror.root, job.mirror.place_of_folder(path))
-
-
-def _clear_partials(job: BackupJob, folder: Folder, report: BackupReport) -> None:
+def _clear_partials(job: BackupJob, folder: Folder) -> None:
     """Remove partial files for which no run will come back: what they were for is complete or not there any more."""
-    failed = {skipped.path for skipped in report.skipped}
-    for place in job.catalogue.unfinished():
-        if place in failed:
+    for place, run in job.catalogue.unfinished().items():
+        # Of what was not chosen this time nothing is known.
+        if place in job.refused_places or (job.options.chosen is not None and run != job.catalogue.run):
             continue
         with contextlib.suppress(OSError, UnsafePath):
             components = folder.split(place)
@@ -76,7 +59,10 @@ def _clear_partials(job: BackupJob, folder: Folder, report: BackupReport) -> Non
 
 
 def _dress_folders(job: BackupJob, folder: Folder) -> None:
-    """Give the folders that were written to, or are new, their modes and times; the deepest first."""
+    """Give the folders that were written to, or do not look as at the source, their modes, times and owners.
+
+    The deepest come first.
+    """
     touched = job.touched
     known = [each for each in job.catalogue.folders() if each.id in touched and each.gone is None]
     for each in sorted(known, key=lambda record: -record.path.count(b"/")):
@@ -84,4 +70,6 @@ def _dress_folders(job: BackupJob, folder: Folder) -> None:
         with contextlib.suppress(OSError, UnsafePath):
             place = job.mirror.place_of_folder(each.path)
             components = folder.split(place) if place else ()
+            if place and job.owners is not None:
+                job.owners.give(folder.directory(components[:-1]), components[-1], facts)
             folder.directory(components).dress(facts.mode if place else None, (time.time_ns(), facts.mtime_ns))

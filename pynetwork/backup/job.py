@@ -16,6 +16,8 @@ from handshakes.survey import read_rows
 from handshakes.transfer import Code
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.comparing import Comparer
+from pynetwork.backup.growth import MOST_LANES
+from pynetwork.backup.growth import grow as grow_lanes
 from pynetwork.backup.lane import BackupLane
 from pynetwork.backup.mirror import Mirror
 from pynetwork.backup.plan import BackupPlan, Options
@@ -29,12 +31,6 @@ __all__ = ["MOST_LANES", "BackupJob", "BackupReport"]
 
 _SURVEY_TRIES: Final = 5
 _INTERVAL: Final = 0.2
-MOST_LANES: Final = 4
-"""So many connections a backup takes by itself; a gateway has five handlers unless told otherwise."""
-_GROWTH_WINDOW: Final = 0.5
-_WORTH_IT: Final = 1.15
-_LONG_WAY: Final = 0.01
-_LOOK: Final = 0.05
 
 
 @dataclass
@@ -45,7 +41,10 @@ class BackupReport:
     (only what was added was moved), had been ``changed`` elsewhere, or ``moved``: their content was here under another
     name. ``gone``: not at the source any more; ``deleted``: removed here for that. ``received``: bytes of answers with
     file data that came, compressed or not, in ``seconds``; ``chunks_again``: moved again after damage, a change of the
-    file or a lost lane. ``skipped``: paths that are not backed up, with reasons; ``run``: its number in the catalogue.
+    file or a lost lane. ``skipped``: paths that are not backed up, with reasons; ``escaped``: paths of files, links and
+    folders that have another place here since this run, as the destination can't hold their names, with these places;
+    ``run``: its number in the catalogue; ``catalogue_aside``: where that is which was damaged, so that a new one was
+    begun.
     """
 
     run: int = 0
@@ -62,8 +61,10 @@ class BackupReport:
     seconds: float = 0.0
     chunks_again: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    escaped: list[tuple[str, str]] = field(default_factory=list)
     lanes_lost: int = 0
     lanes_replaced: int = 0
+    catalogue_aside: str = ""
 
     @property
     def complete(self) -> bool:
@@ -73,9 +74,8 @@ class BackupReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values; undecodable bytes of names are replaced."""
         values = dataclasses.asdict(self)
-        values["skipped"] = [
-            {"path": path.encode("utf-8", "replace").decode(), "reason": reason} for path, reason in self.skipped
-        ]
+        values["skipped"] = [{"path": _shown(path), "reason": reason} for path, reason in self.skipped]
+        values["escaped"] = [{"path": _shown(path), "place": _shown(place)} for path, place in self.escaped]
         return values
 
 
@@ -95,7 +95,6 @@ class BackupJob(BackupPlan):
         super().__init__(share, mirror, catalogue, options, lanes=lanes, progress=progress)
         self._failure: BaseException | None = None
         self._survey_client: Client | None = None
-        self._counted = 0
         self.surveyed = False
         self.rounds = 0
 
@@ -107,27 +106,31 @@ class BackupJob(BackupPlan):
 
     def survey(self, dial: Callable[[], Client]) -> None:
         """Compare everything, and go on with what changes if that is wanted. The plan stays open as long."""
-        comparer = Comparer(
+        try:
+            with contextlib.closing(self._make_comparer()) as comparer:
+                self.comparer = comparer
+                self._survey_until_done(dial, comparer)
+        except BaseException as error:
+            if not self._stopping.is_set():
+                self._failure = error
+        finally:
+            with self.changed:
+                self.plan.open = False
+                self.notify()
+
+    def _make_comparer(self) -> Comparer:
+        return Comparer(
             self.mirror,
             self.catalogue,
             self.holdings,
             want=self.want,
             skip=lambda skipped: self.skip(*skipped),
+            touched=self.touched,
             chosen=self.options.chosen,
             checksum=self.options.checksum,
+            owners=self.owners,
+            mirror_deletes=self.options.mirror_deletes,
         )
-        self.comparer = comparer
-        try:
-            self._survey_until_done(dial, comparer)
-        except BaseException as error:
-            if not self._stopping.is_set():
-                self._failure = error
-        finally:
-            comparer.close()
-            with self.changed:
-                self._touched |= comparer.touched
-                self.plan.open = False
-                self.notify()
 
     def _survey_until_done(self, dial: Callable[[], Client], comparer: Comparer) -> None:
         pauses = backoff()
@@ -157,6 +160,9 @@ class BackupJob(BackupPlan):
                 if message.code != Code.PAGE:
                     raise RemoteProtocolError(f"message {message.code} came in place of a page of a survey")
                 operation.send(Code.MORE)
+                if self.rounds:
+                    # What was brought a moment ago may have another name by now.
+                    self.catalogue.commit()
                 # Not while a lane writes small files: the two would wait for the interpreter's lock at each of them.
                 with self.turn.taken():
                     ended = [comparer.take(row) for row in read_rows(message.body)]
@@ -193,7 +199,8 @@ class BackupJob(BackupPlan):
         surveyor = threading.Thread(target=self.survey, args=(dial,), name="survey", daemon=True)
         helpers = [surveyor]
         if grow:
-            helpers.append(threading.Thread(target=self._grow, args=(lanes,), name="growth", daemon=True))
+            growing = (lanes, self._most_lanes, self._brought, self._stopping)
+            helpers.append(threading.Thread(target=grow_lanes, args=growing, name="growth", daemon=True))
         for helper in helpers:
             helper.start()
         try:
@@ -211,40 +218,29 @@ class BackupJob(BackupPlan):
             files=counts.files,
             bytes=counts.bytes,
             unchanged=counts.unchanged + counted["same"],
-            new=counted["new"],
+            new=counts.new + counted["new"],
             grown=counted["grown"],
-            changed=counted["changed"],
+            changed=counts.changed + counted["changed"],
             moved=counted["moved"],
             gone=counts.gone,
+            deleted=counts.deleted,
             received=self._received,
             seconds=time.perf_counter() - began,
             chunks_again=self.plan.chunks_again,
             skipped=sorted(Skipped(*each) for each in self.refused.items()),
+            escaped=sorted(self.comparer.escaped),
             lanes_lost=used.lost,
             lanes_replaced=used.replaced,
+            catalogue_aside=str(self.catalogue.aside or ""),
         )
 
-    def _grow(self, lanes: Lanes) -> None:
-        """Add lanes as long as each makes it quicker; at once where the way is long: connections begin slowly there."""
-        if lanes.clients[0].link.stream.round_trip >= _LONG_WAY:
-            while lanes.count < MOST_LANES and not self._stopping.is_set():
-                # The survey has a connection too, as long as it goes on.
-                if lanes.count < MOST_LANES - (not self.surveyed):
-                    if not lanes.grow():
-                        return
-                else:
-                    self._stopping.wait(_LOOK)
-        before = 0.0
-        while lanes.count < MOST_LANES - (not self.surveyed) and not self._stopping.wait(_GROWTH_WINDOW):
-            with self.changed:
-                received, backlog = self._received, self.plan.unsettled
-            if not backlog:
-                continue
-            rate = received - self._counted
-            self._counted = received
-            if rate < before * _WORTH_IT or not lanes.grow():
-                return
-            before = rate
+    def _most_lanes(self) -> int:
+        """The survey has a connection too, as long as it goes on."""
+        return MOST_LANES - (not self.surveyed)
+
+    def _brought(self) -> int | None:
+        with self.changed:
+            return self._received if self.plan.unsettled else None
 
     def stop(self) -> None:
         """End the survey, and with it the job once what is planned has been done."""
@@ -255,10 +251,9 @@ class BackupJob(BackupPlan):
         if client is not None:
             client.link.stream.shutdown()
 
-    @property
-    def touched(self) -> set[int]:
-        """The folders in which something was written, or whose own facts changed."""
-        return self._touched
+
+def _shown(path: str) -> str:
+    return path.encode("utf-8", "replace").decode()
 
 
 def _finish(operation: CallerOperation) -> None:

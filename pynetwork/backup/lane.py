@@ -17,7 +17,7 @@ from handshakes.errors import RemoteProtocolError, UnsafePath
 from handshakes.manifest import Entry, Skipped, chunk_count, chunk_size_for, digest
 from handshakes.messages import Bytes, Message
 from handshakes.transfer import ChunkHead, Code, Compressed, Row, Status, Want, reason_text
-from pynetwork.backup.comparing import Wanted
+from pynetwork.backup.finding import Wanted
 from pynetwork.backup.mirror import Base
 from pynetwork.backup.plan import BackupPlan, Gathering, local_reason
 from pynetwork.files.compression import Decompressor
@@ -74,6 +74,7 @@ class BackupLane(DownloadLane):
                 gathering = work.file.origin
                 assert isinstance(gathering, Gathering)
                 place = gathering.wanted.place
+                self.job.touched.add(gathering.wanted.folder)
                 self.job.catalogue.begin_file(place)
                 self.job.keep(work.file, PartialFile(self._folder, work.file.entry._replace(path=place), keep=True))
                 gathering.open(self.job.mirror, self._folder)
@@ -192,6 +193,7 @@ class BackupLane(DownloadLane):
         except (UnsafePath, OSError) as error:
             skipped.append(Skipped(asked.path, local_reason(error)))
             return False
+        job.give_owner(self._folder, wanted)
         change = "grown" if grown else "moved" if base is not None else ""
         job.done(wanted, asked, arrived, whole, change)
         return True
@@ -240,7 +242,7 @@ class BackupLane(DownloadLane):
     ) -> bool:
         """Write a file that begins with what is here, if that is still what it was."""
         base = wanted.bases[row.known - 1] if row.known else None
-        beginning = b"" if base is None else self.job.mirror.read_base(self._folder, base)
+        beginning = b"" if base is None else self.job.mirror.read_base(self._folder, base, wanted.place)
         whole = None if beginning is None else beginning + piece
         if whole is None or digest(whole) != row.digest:
             again.append(entry)
@@ -264,6 +266,7 @@ class BackupLane(DownloadLane):
         except OSError as error:
             skipped.append(Skipped(entry.path, local_reason(error)))
             return False
+        self.job.give_owner(self._folder, wanted)
         self.job.done(wanted, entry, arrived, whole, "same")
         return True
 
@@ -295,7 +298,7 @@ class BackupLane(DownloadLane):
         file = compare.file
         partial = file.handle
         with self.job.changed:
-            if compare.void or not isinstance(partial, PartialFile):
+            if compare.void or not isinstance(partial, PartialFile) or file.assembly.has(index):
                 return
             gathering = _gathering(file)
             bases = list(gathering.bases)
@@ -307,12 +310,15 @@ class BackupLane(DownloadLane):
         for base, handle in bases:
             if base.size < offset + length or read_into(handle, view, offset) < length or digest(view) != expected:
                 continue
-            if base.place == gathering.wanted.place:
-                with self.job.changed:
-                    gathering.own[index] = (length, expected)
-            else:
+            if base.place != gathering.wanted.place:
                 partial.write(view, offset)
-            self._arrived(compare, index, expected)
+            with self.job.changed:
+                # Meanwhile another lane may have begun the file anew: then this is about another content.
+                if base.place != gathering.wanted.place:
+                    gathering.moved = True
+                elif not compare.void:
+                    gathering.own[index] = (length, expected)
+                self.job.chunk_arrived(compare, index, expected)
             return
         for size, known in reversed(beginnings):
             if self._take_beginning(compare, gathering, bases, index, size, known, expected):
@@ -346,16 +352,18 @@ class BackupLane(DownloadLane):
                 or digest(view[:size]) != known
             ):
                 continue
-            partial = file.handle
-            assert isinstance(partial, PartialFile)
             own = base.place == gathering.wanted.place
-            if not own:
-                partial.write(view[:size], offset)
             with self.job.changed:
+                partial = file.handle
+                if compare.void or not isinstance(partial, PartialFile):
+                    return True
                 gathering.expected[index] = expected
                 if own:
                     gathering.own[index] = (size, known)
-                    gathering.tail = size
+                else:
+                    gathering.moved = True
+            if not own:
+                partial.write(view[:size], offset)
             # An earlier try may have brought the rest before it was stopped.
             if partial.read_into(view[size:], offset + size) == length - size and digest(view) == expected:
                 self._arrived(compare, index, expected)
@@ -420,6 +428,7 @@ class BackupLane(DownloadLane):
         except OSError as error:
             self._give_up(seal, local_reason(error))
             return
+        job.give_owner(self._folder, wanted)
         job.catalogue.end_file(wanted.place)
         job.done(wanted, entry, entry, whole, change, steady=head.shows(entry))
         with job.changed:
@@ -445,7 +454,7 @@ class BackupLane(DownloadLane):
         if not start:
             self.job.hold(self._folder, wanted)
         partial.complete(target)
-        return "grown" if start else "moved" if gathering.bases and not gathering.own else ""
+        return "grown" if start else "moved" if gathering.moved and not gathering.own else ""
 
 
 class _OwnChanged(Exception):

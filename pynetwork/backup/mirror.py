@@ -14,13 +14,16 @@ import os
 import stat
 import threading
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from handshakes.errors import UnsafePath
 from handshakes.manifest import digest
 from handshakes.paths import from_bytes
-from pynetwork.backup.catalogue import Catalogue, FileRecord, HeldRecord
+from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.names import Limits, escape, limits_of
+from pynetwork.backup.records import FileRecord, HeldRecord
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.directories import Directory
 from pynetwork.files.folders import Folder
@@ -47,6 +50,7 @@ class Mirror:
         (self.root / OWN / "held").mkdir(parents=True, exist_ok=True)
         with self.open() as folder:
             self.limits: Limits = limits_of(folder)
+        self._apart: dict[bytes, str] = {}
         self.place_of_folder = functools.lru_cache(maxsize=4096)(self._place_of_folder)
 
     def open(self) -> Folder:
@@ -64,8 +68,17 @@ class Mirror:
         """Where the source's folder at ``path`` stands; the root is the empty place. Raises `UnsafePath`."""
         if not path:
             return ""
-        parts = from_bytes(path).split("/")
-        return "/".join(self.place_of_name(part, top=not depth) for depth, part in enumerate(parts))
+        names = path.split(b"/")
+        places = []
+        for depth, name in enumerate(names):
+            apart = self._apart.get(b"/".join(names[: depth + 1])) if self._apart else None
+            places.append(apart or self.place_of_name(from_bytes(name), top=not depth))
+        return "/".join(places)
+
+    def set_apart(self, path: bytes, place: str) -> None:
+        """The source's folder at ``path`` has this place in the one above it, as another has the usual one."""
+        self._apart[path] = place
+        self.place_of_folder.cache_clear()
 
     def place_of_name(self, name: str, *, top: bool) -> str:
         """The place of one name; ``top``: directly in the destination. Raises `UnsafePath` when it has none."""
@@ -79,9 +92,11 @@ class Mirror:
 
     # Content
 
-    def read_base(self, folder: Folder, base: Base) -> bytes | None:
-        """A small content that is here, verified; None when it is not what it was."""
-        for handle in self._candidates(folder, base):
+    def read_base(self, folder: Folder, base: Base, own_place: str = "") -> bytes | None:
+        """A small content that is here, verified; None when it is not what it was. What belongs to ``own_place`` is
+        read from there.
+        """
+        for handle in self._candidates(folder, base, own_place):
             try:
                 view = memoryview(bytearray(base.size))
                 if read_into(handle, view, 0) == base.size and digest(view) == base.digest:
@@ -90,18 +105,21 @@ class Mirror:
                 os.close(handle)
         return None
 
-    def open_base(self, folder: Folder, base: Base) -> int | None:
-        """A descriptor of content that is here, of a held name rather than of its place; None when there is none."""
-        return next(iter(self._candidates(folder, base)), None)
+    def open_base(self, folder: Folder, base: Base, own_place: str = "") -> int | None:
+        """A descriptor of content that is here, of a held name rather than of its place, unless that is ``own_place``;
+        None when there is none.
+        """
+        return next(iter(self._candidates(folder, base, own_place)), None)
 
-    def _candidates(self, folder: Folder, base: Base) -> list[int]:
+    def _candidates(self, folder: Folder, base: Base, own_place: str) -> list[int]:
         """Descriptors of files that may have this content, for their caller to close."""
         found: list[int] = []
-        if base.digest is not None:
+        if base.digest is not None and base.place != own_place:
             with contextlib.suppress(OSError):
                 found.append(_regular(folder.directory(_HELD).open(base.digest.hex(), os.O_RDONLY)))
         if not found:
-            with contextlib.suppress(OSError):
+            # What is held has no place of its own.
+            with contextlib.suppress(OSError, UnsafePath):
                 found.append(_regular(folder.open_file(base.place)))
         return found
 
@@ -124,12 +142,14 @@ class Mirror:
             held.close()
         return True
 
-    def forget_held(self, folder: Folder) -> None:
-        """Remove what is held."""
+    def forget_held(self, folder: Folder, but: Collection[bytes] = ()) -> None:
+        """Remove what is held, ``but`` what has these digests."""
         directory = folder.directory(_HELD, create=True)
+        kept = {digest_.hex() for digest_ in but}
         for entry in list(directory.entries()):
-            with contextlib.suppress(OSError):
-                directory.remove(entry.name)
+            if entry.name not in kept:
+                with contextlib.suppress(OSError):
+                    directory.remove(entry.name)
 
     def flush(self) -> None:
         """Wait until everything that was written here is on the disk (``syncfs``, elsewhere ``sync``)."""
@@ -154,6 +174,7 @@ class Holdings:
         self._lock = threading.Lock()
         self._by_identity: dict[tuple[int, int], list[HeldRecord]] = defaultdict(list)
         self._by_folder: dict[int, list[HeldRecord]] = defaultdict(list)
+        self._kept: set[bytes] = set()
         for held in catalogue.held():
             self._index(held)
 
@@ -182,14 +203,24 @@ class Holdings:
     def __bool__(self) -> bool:
         return bool(self._by_identity)
 
-    def forget(self) -> None:
-        """Nothing is held any more."""
+    def keep(self, digest_: bytes) -> None:
+        """What has this digest is still wanted in the next run, if it is held."""
+        with self._lock:
+            self._kept.add(digest_)
+
+    def forget(self, mirror: Mirror, folder: Folder) -> None:
+        """Let go what is held and was not to be kept."""
         with self._lock:
             if not self._by_identity:
                 return
+            kept = set(self._kept)
+            left = [held for group in self._by_identity.values() for held in group if held.digest in kept]
             self._by_identity.clear()
             self._by_folder.clear()
-        self._catalogue.forget_held()
+            for held in left:
+                self._index(held)
+        mirror.forget_held(folder, kept)
+        self._catalogue.forget_held(kept)
 
 
 def _regular(handle: int) -> int:

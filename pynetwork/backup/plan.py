@@ -16,9 +16,12 @@ from handshakes.errors import RemoteProtocolError
 from handshakes.manifest import CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.paths import to_bytes
 from handshakes.survey import Facts
-from pynetwork.backup.catalogue import Catalogue, FileRecord, State
-from pynetwork.backup.comparing import Wanted
+from pynetwork.backup.catalogue import Catalogue
+from pynetwork.backup.deleting import put_aside
+from pynetwork.backup.finding import Wanted
 from pynetwork.backup.mirror import Base, Holdings, Mirror
+from pynetwork.backup.owning import Owners
+from pynetwork.backup.records import PRUNED, FileRecord, State
 from pynetwork.files import compression
 from pynetwork.files.conversation import Conversation
 from pynetwork.files.downloads import Download
@@ -44,7 +47,7 @@ class Options:
     mirror_deletes: bool = False
     durable: bool = True
     compress: bool | None = None
-    low_priority: bool = True
+    low_priority: bool | None = None
     limit: float | None = None
     follow: bool = False
     chosen: Callable[[str, Facts], bool] | None = None
@@ -54,10 +57,10 @@ class Gathering:
     """What is known of one large file's content while it is gathered. The job's lock guards it.
 
     ``own``: chunks of the file as it stands under its name that belong there in the new one too, with their digests;
-    they are not copied as long as it looks as if the rest could be appended.
+    they are not copied as long as it looks as if the rest could be appended. ``moved``: some of it was found elsewhere.
     """
 
-    __slots__ = ("bases", "expected", "opened", "own", "own_size", "tail", "wanted")
+    __slots__ = ("bases", "expected", "moved", "opened", "own", "own_size", "wanted")
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -65,7 +68,7 @@ class Gathering:
         self.opened = False
         self.own: dict[int, tuple[int, bytes]] = {}
         self.own_size = 0
-        self.tail = 0
+        self.moved = False
         self.expected: dict[int, bytes] = {}
 
     def open(self, mirror: Mirror, folder: Folder) -> None:
@@ -74,7 +77,7 @@ class Gathering:
             return
         self.opened = True
         for base in self.wanted.bases:
-            handle = mirror.open_base(folder, base)
+            handle = mirror.open_base(folder, base, self.wanted.place)
             if handle is None:
                 continue
             status = os.fstat(handle)
@@ -92,7 +95,8 @@ class Gathering:
         self.bases.clear()
         self.opened = False
         self.own.clear()
-        self.own_size = self.tail = 0
+        self.own_size = 0
+        self.moved = False
         self.expected.clear()
 
 
@@ -151,13 +155,15 @@ class BackupPlan(Download):
         self.wanted: dict[str, Wanted] = {}
         self._later: dict[str, Wanted] = {}
         self.refused: dict[str, str] = {}
+        self.refused_places: set[str] = set()
+        self.owners = Owners(lambda reason: self.skip(".", reason)) if options.owner else None
         self.counts: dict[str, int] = dict.fromkeys(("new", "grown", "changed", "moved", "same"), 0)
         self._small: list[Wanted] = []
         self._grown: list[Wanted] = []
         self._received = 0
         self._pace = None if options.limit is None else Pace(options.limit)
         self._stopping = threading.Event()
-        self._touched: set[int] = set()
+        self.touched: set[int] = set()
         self.plan.open = True
 
     # What lanes need
@@ -171,7 +177,8 @@ class BackupPlan(Download):
         wishes = {
             "portable": False,
             "compress": self.options.compress is not False and compression.available(),
-            "low_priority": self.options.low_priority,
+            "give_way": self.options.low_priority is not False,
+            "low_priority": self.options.low_priority is True,
         }
         return "files.fetch", self.share, wishes
 
@@ -187,6 +194,10 @@ class BackupPlan(Download):
     def hold(self, folder: Folder, wanted: Wanted) -> None:
         """Keep the content that stands where ``wanted`` is to stand, as it may be wanted under another name."""
         before = wanted.before
+        if before is not None and before.gone == PRUNED:
+            components = folder.split(wanted.place)
+            put_aside(folder.directory(components[:-1]), components[-1], self.catalogue, wanted.folder, before)
+            return
         if before is None or not before.digest or not before.size:
             return
         if self.mirror.hold(folder, wanted.place, before.digest):
@@ -196,6 +207,12 @@ class BackupPlan(Download):
         """Whether ``base`` is all of the file that stands at its place."""
         components = folder.split(base.place)
         return folder.directory(components[:-1]).status(components[-1]).st_size == base.size
+
+    def give_owner(self, folder: Folder, wanted: Wanted) -> None:
+        """Let what is complete have its owner and group, if that is wished."""
+        if self.owners is not None:
+            components = folder.split(wanted.place)
+            self.owners.give(folder.directory(components[:-1]), components[-1], wanted.facts)
 
     def set_metadata(self, folder: Folder, place: str, entry: Entry) -> None:
         """Give what stands at ``place`` the mode and time of ``entry``. Raises `OSError`."""
@@ -212,12 +229,12 @@ class BackupPlan(Download):
     ) -> None:
         """``wanted`` is here, complete and verified, as ``arrived``."""
         facts = wanted.facts
-        settled = (
-            steady
-            and wanted.settled
-            and asked.identity == wanted.entry.identity
-            and (arrived.mtime_ns, arrived.size) == (facts.mtime_ns, facts.size)
-        )
+        surveyed = asked.identity == wanted.entry.identity and arrived.size >= facts.size
+        same = (arrived.mtime_ns, arrived.size, arrived.mode) == (facts.mtime_ns, facts.size, facts.mode)
+        settled = steady and wanted.settled and surveyed and same
+        if not surveyed and wanted.before is not None and wanted.before.digest:
+            # It was rotated since it was surveyed. Under which name the old content is now, the next survey will tell.
+            self.holdings.keep(wanted.before.digest)
         record = FileRecord(
             wanted.name,
             facts.encode(),
@@ -240,7 +257,7 @@ class BackupPlan(Download):
             self.wanted.pop(wanted.path, None)
             self.refused.pop(wanted.path, None)
             if change != "same":
-                self._touched.add(wanted.folder)
+                self.touched.add(wanted.folder)
 
     def take_now(self, budget: int) -> Work | None:
         """The next piece of work, unless that would be more than the limit allows now; the lock is held."""
@@ -333,9 +350,10 @@ class BackupPlan(Download):
     def skip(self, path: str, reason: str) -> None:
         """``path`` is not backed up; what has gone since the survey is no loss."""
         with self.changed:
-            self.wanted.pop(path, None)
+            wanted = self.wanted.pop(path, None)
             if reason != _VANISHED:
                 self.refused[path] = reason
+                self.refused_places |= {wanted.place} if wanted is not None else set()
 
     def let_go(self, file: LargeFile) -> None:
         """What was gathered of ``file`` stays beside its place; the next try begins with it."""

@@ -1,4 +1,9 @@
-"""Removing from the device what is surely here: the digest is proved on both sides immediately before each removal."""
+"""Removing from the device what is surely here: the digest is proved on both sides immediately before each removal.
+
+Before the first one all that is here is brought to the disk, and so is the note that these files are here alone from
+now on (see `pynetwork.backup.deleting`). Should a machine stop in the middle, the next backup finds which still are
+there.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +18,10 @@ from handshakes.manifest import Entry, Skipped
 from handshakes.paths import from_bytes
 from handshakes.survey import Facts
 from handshakes.transfer import Code, Status, decode_receipt
-from pynetwork.backup.catalogue import Catalogue, FileRecord, State
-from pynetwork.backup.comparing import identity_of
+from pynetwork.backup.catalogue import Catalogue
+from pynetwork.backup.finding import identity_of
 from pynetwork.backup.mirror import Mirror
+from pynetwork.backup.records import FileRecord, State
 from pynetwork.backup.verifying import digest_of
 from pynetwork.client import CallerOperation, Client
 from pynetwork.files.conversation import await_end, next_answer
@@ -65,11 +71,25 @@ def prune(
         dry_run = catalogue.noted(_SHOWN) is None
     report = PruneReport(dry_run)
     limit = int((clock() - older_than) * 1e9)
+    candidates = [
+        (path, folder, record, entry)
+        for path, folder, record in catalogue.all_files()
+        if (entry := _candidate(path, record, limit, chosen)) is not None
+    ]
     with mirror.open() as folder, client.open("files.remove", share) as operation:
-        for path, _, record in list(catalogue.all_files()):
-            candidate = _candidate(path, record, limit, chosen)
-            if candidate is not None:
-                _prune_one(operation, folder, mirror, path, candidate, record, report)
+        if not dry_run:
+            catalogue.set_pruned([(number, record.name) for _, number, record, _ in candidates])
+            mirror.flush()
+            catalogue.flushed()
+        for path, number, record, entry in candidates:
+            reason = _prune_one(operation, folder, mirror, path, entry, record, dry_run=dry_run)
+            if not reason:
+                report.removed.append(entry.path)
+                report.bytes += entry.size
+                continue
+            report.kept.append(Skipped(entry.path, reason))
+            if not dry_run:
+                catalogue.set_pruned([(number, record.name)], pruned=False)
         operation.send(Code.FINISH)
         await_end(operation)
     catalogue.note(_SHOWN, "yes")
@@ -97,24 +117,21 @@ def _prune_one(
     folder_path: bytes,
     entry: Entry,
     record: FileRecord,
-    report: PruneReport,
-) -> None:
+    *,
+    dry_run: bool,
+) -> str:
+    """Remove one file from the device; why not, if it stays."""
     try:
         found = digest_of(folder, mirror.place_of(folder_path, record), record.size)
     except (OSError, UnsafePath) as error:
-        report.kept.append(Skipped(entry.path, f"here: {reason_for(error)}"))
-        return
+        return f"here: {reason_for(error)}"
     if found != record.digest:
-        report.kept.append(Skipped(entry.path, "its copy here is not what was backed up; verify --repair mends it"))
-        return
-    if not report.dry_run:
-        operation.send(Code.REMOVE, RemoveHead(entry, found).encode())
-        message = next_answer(operation)
-        if message is None or message.code != Code.RECEIPT:
-            raise RemoteProtocolError("the gateway does not say whether it has removed a file")
-        (receipt,) = decode_receipt(message.body, 1)
-        if receipt.status is not Status.OK:
-            report.kept.append(Skipped(entry.path, receipt.reason))
-            return
-    report.removed.append(entry.path)
-    report.bytes += entry.size
+        return "its copy here is not what was backed up; verify --repair mends it"
+    if dry_run:
+        return ""
+    operation.send(Code.REMOVE, RemoveHead(entry, found).encode())
+    message = next_answer(operation)
+    if message is None or message.code != Code.RECEIPT:
+        raise RemoteProtocolError("the gateway does not say whether it has removed a file")
+    (receipt,) = decode_receipt(message.body, 1)
+    return "" if receipt.status is Status.OK else receipt.reason or "the gateway does not say why"

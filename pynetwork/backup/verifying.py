@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from handshakes.errors import NotFound, UnsafePath
+from handshakes.errors import UnsafePath
 from handshakes.manifest import DIGEST_SIZE, Skipped, chunk_size_for, digest
 from handshakes.paths import from_bytes
-from pynetwork.backup.catalogue import Catalogue, FileRecord
+from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.mirror import Mirror
+from pynetwork.backup.records import FileRecord
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.folders import Folder, reason_for
 
@@ -140,14 +141,6 @@ def _pieces(handle: int, view: memoryview, size: int) -> Iterator[memoryview]:
             return
         yield view[:length]
         offset += length
-
-
-def open_destination(to: str | os.PathLike[str]) -> tuple[Mirror, Catalogue]:
-    """The mirror and catalogue of a destination that exists. Raises `NotFound` where nothing was backed up to."""
-    if not os.path.isfile(os.path.join(to, ".pynetwork", "catalogue.sqlite")):
-        raise NotFound(f"{os.fspath(to)!r} is no destination of a backup: it has no .pynetwork/catalogue.sqlite")
-    mirror = Mirror(to)
-    return mirror, Catalogue(mirror.catalogue_path)
 
 
 def _shown(path: str) -> str:

@@ -25,7 +25,7 @@ from pynetwork.cli.display import size, visible
 from pynetwork.cli.get import is_no_file
 from pynetwork.cli.progress import progress_for
 
-__all__ = ["add_pace_options", "add_parser", "report_backup", "run"]
+__all__ = ["add_pace_options", "add_parser", "priority", "report_backup", "run"]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -73,14 +73,26 @@ def _add_choice_options(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--changed-before", metavar="AGE", type=time_span, help="not changed since")
 
 
-def add_pace_options(parser: argparse.ArgumentParser) -> None:
+def add_pace_options(parser: argparse.ArgumentParser, *, compress: bool = True) -> None:
     """Add how much of the link may be taken, and how."""
     parser.add_argument("--limit", metavar="RATE", type=byte_count, help="bytes a second at the most: 500k, 2M")
     parser.add_argument(
         "--lanes", type=positive, metavar="N", help="connections to use (default: two, and more while that helps)"
     )
-    parser.add_argument("--high-priority", action="store_true", help="do not give way to whatever else is on the link")
-    parser.add_argument("--no-compress", action="store_true", help="never compress")
+    priorities = parser.add_mutually_exclusive_group()
+    priorities.add_argument(
+        "--low-priority",
+        action="store_true",
+        help="give way to whatever else is on the link (default: to what else the gateway serves)",
+    )
+    priorities.add_argument("--high-priority", action="store_true", help="give way to nobody")
+    if compress:
+        parser.add_argument("--no-compress", action="store_true", help="never compress")
+
+
+def priority(arguments: argparse.Namespace) -> bool | None:
+    """What was said of the priority; None when nothing was."""
+    return True if arguments.low_priority else False if arguments.high_priority else None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         mirror_deletes=arguments.mirror_deletes,
         durable=not arguments.not_durable,
         compress=False if arguments.no_compress else None,
-        low_priority=not arguments.high_priority,
+        low_priority=priority(arguments),
         limit=arguments.limit,
         follow=arguments.follow,
         chosen=chosen,
@@ -165,6 +177,16 @@ def _ended_by_signals(stop: threading.Event | None) -> Iterator[None]:
 
 def report_backup(output: Output, report: BackupReport, done: str) -> int:
     """Print what a backup came to, and answer its exit code."""
+    if report.catalogue_aside:
+        output.note(
+            f"the catalogue was damaged: it is {visible(report.catalogue_aside)} now, and a new one was begun; what "
+            "was here has been compared by content"
+        )
+    for path, place in report.escaped:
+        if output.json:
+            output.result("escaped", None, path=path, place=place)
+        else:
+            output.note(f"{visible(path)} is kept as {visible(place)}: that name can't be had here")
     for path, reason in report.skipped:
         if output.json:
             output.result("skipped", None, path=path, reason=reason)
@@ -175,7 +197,9 @@ def report_backup(output: Output, report: BackupReport, done: str) -> int:
     ]
     parts.append(f"{report.unchanged} unchanged")
     if report.gone:
-        parts.append(f"{report.gone} gone at the source" + (f", {report.deleted} removed" if report.deleted else ""))
+        parts.append(f"{report.gone} gone at the source")
+    if report.deleted:
+        parts.append(f"{report.deleted} removed here")
     files = "file" if report.files == 1 else "files"
     text = (
         f"{done} {report.files} {files} of {size(report.bytes)}: {', '.join(parts)}; "
@@ -185,8 +209,8 @@ def report_backup(output: Output, report: BackupReport, done: str) -> int:
         text += f"; {report.chunks_again} chunks came again"
     if report.lanes_lost or report.lanes_replaced:
         text += f"; {report.lanes_lost} lanes lost, {report.lanes_replaced} replaced"
-    summary = {name: each for name, each in report.to_dict().items() if name != "skipped"}
-    output.event("summary", text, **summary, skipped=len(report.skipped))
+    summary = {name: each for name, each in report.to_dict().items() if name not in {"skipped", "escaped"}}
+    output.event("summary", text, **summary, skipped=len(report.skipped), escaped=len(report.escaped))
     if any(not is_no_file(reason) for _, reason in report.skipped):
         return Exit.ERROR
     return Exit.OK

@@ -6,14 +6,16 @@ import argparse
 from typing import Any
 
 from pynetwork.backup import BackupReport, Options, VerifyReport, repair, runs, verify_destination
-from pynetwork.cli.backup import add_pace_options, report_backup
+from pynetwork.cli.backup import add_pace_options, priority, report_backup
 from pynetwork.cli.common import (
     CommandFailed,
     Exit,
+    FolderAddress,
     Output,
     add_credential_options,
     add_output_options,
     make_controller,
+    parse_address,
     parse_folder_address,
 )
 from pynetwork.cli.display import on_terminal, size, visible
@@ -100,12 +102,12 @@ def _repair(arguments: argparse.Namespace, output: Output, report: VerifyReport)
             raise CommandFailed(
                 "it is not known where this backup came from", Exit.USAGE, "Say it: --source HOST:FOLDER."
             )
-        source = parse_folder_address(f"{past[-1].gateway}:{past[-1].share}")
+        source = FolderAddress(parse_address(past[-1].gateway), past[-1].share)
     arguments.address = source.address
     controller = make_controller(arguments)
     options = Options(
         compress=False if arguments.no_compress else None,
-        low_priority=not arguments.high_priority,
+        low_priority=priority(arguments),
         limit=arguments.limit,
     )
     with progress_for(arguments, output) as progress:

@@ -1,12 +1,14 @@
 """Answering what callers fetch: chunks, packs, digests, pieces and what was added to files.
 
-Where the caller can take it, data is compressed, body by body, if that pays on the link: see
-`pynetwork.files.compression`.
+Bulk data gives way to what else the gateway serves. Where the caller can take it, data is compressed, body by body, if
+that pays on the link: see `pynetwork.pacing` and `pynetwork.files.compression`.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from handshakes.deltas import PieceWant, decode_grown, decode_ranges, encode_grown_rows
 from handshakes.errors import RemoteProtocolError, UnsafePath
@@ -16,19 +18,74 @@ from handshakes.transfer import ChunkHead, Code, Compressed, Status, Want, encod
 from pynetwork.files import compression
 from pynetwork.files.folders import reason_for
 from pynetwork.files.reading import Reader
+from pynetwork.pacing import Bottleneck
 from pynetwork.service import ServedOperation
 
 __all__ = ["Answerer"]
 
 _NOTHING = bytes(DIGEST_SIZE)
+# Seconds between looks at who else is served, and until nobody is for long enough.
+_LOOK = 0.05
+_FAREWELL = 3.0
+
+
+class Courtesy:
+    """Lets an operation's data give way: ``always`` to whatever else is on the link, or, if it is to at all (``ever``),
+    as long as the gateway serves somebody else who is not moving bulk data himself.
+    """
+
+    def __init__(
+        self,
+        operation: ServedOperation,
+        bottleneck: Bottleneck,
+        *,
+        always: bool = False,
+        ever: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._operation = operation
+        self._bottleneck = bottleneck
+        self._always = always
+        self._ever = ever or always
+        self._clock = clock
+        self._looks_at = clock()
+        self._alone_since: float | None = None
+        self._giving_way: AbstractContextManager[None] | None = None
+
+    def look(self) -> None:
+        """Begin or end to give way, if it is time."""
+        if not self._ever:
+            return
+        now = self._clock()
+        if now < self._looks_at:
+            return
+        self._looks_at = now + _LOOK
+        if self._always or self._operation.has_company:
+            self._alone_since = None
+            if self._giving_way is None:
+                self._giving_way = self._operation.giving_way(self._bottleneck)
+                self._giving_way.__enter__()
+        elif self._giving_way is not None:
+            self._alone_since = self._alone_since or now
+            if now - self._alone_since > _FAREWELL:
+                self.close()
+
+    def close(self) -> None:
+        """Give way no longer."""
+        giving_way, self._giving_way = self._giving_way, None
+        if giving_way is not None:
+            giving_way.__exit__(None, None, None)
 
 
 class Answerer:
     """Answers one caller's requests, in their order. ``compress``: the caller can decompress."""
 
-    def __init__(self, operation: ServedOperation, reader: Reader, *, compress: bool = False) -> None:
+    def __init__(
+        self, operation: ServedOperation, reader: Reader, courtesy: Courtesy | None = None, *, compress: bool = False
+    ) -> None:
         self._operation = operation
         self._reader = reader
+        self._courtesy = courtesy
         wanted = compress and compression.available()
         self._compressor = compression.Compressor(round_trip=operation.round_trip) if wanted else None
         self._answers = {
@@ -50,6 +107,8 @@ class Answerer:
     # Sending
 
     def _send(self, code: Code, head: bytes, *buffers: Bytes) -> None:
+        if self._courtesy is not None:
+            self._courtesy.look()
         compressor = self._compressor
         if compressor is None:
             self._operation.send(code, head, *buffers)

@@ -72,8 +72,16 @@ class Directory(ABC):
         """Remove the file ``name``."""
 
     @abstractmethod
+    def remove_empty(self, name: str) -> None:
+        """Remove the directory ``name``, in which nothing is."""
+
+    @abstractmethod
     def set_times(self, name: str, times: tuple[int, int]) -> None:
         """Set when the file ``name`` was read and changed, in ns."""
+
+    @abstractmethod
+    def set_owner(self, name: str, owner: int, group: int) -> None:
+        """Give ``name`` to this user and group. Raises `OSError` where that is not permitted."""
 
     @abstractmethod
     def link(self, name: str, to: Directory, final: str) -> None:
@@ -159,8 +167,14 @@ class HandleDirectory(Directory):
     def remove(self, name: str) -> None:
         os.unlink(name, dir_fd=self._handle)
 
+    def remove_empty(self, name: str) -> None:
+        os.rmdir(name, dir_fd=self._handle)
+
     def set_times(self, name: str, times: tuple[int, int]) -> None:
         os.utime(name, ns=times, dir_fd=self._handle, follow_symlinks=False)
+
+    def set_owner(self, name: str, owner: int, group: int) -> None:
+        os.chown(name, owner, group, dir_fd=self._handle, follow_symlinks=False)
 
     def link(self, name: str, to: Directory, final: str) -> None:
         assert isinstance(to, HandleDirectory)
@@ -235,8 +249,14 @@ class PlainDirectory(Directory):
     def remove(self, name: str) -> None:
         os.unlink(self._within(name))
 
+    def remove_empty(self, name: str) -> None:
+        os.rmdir(self._within(name))
+
     def set_times(self, name: str, times: tuple[int, int]) -> None:
         os.utime(self._within(name), ns=times)
+
+    def set_owner(self, name: str, owner: int, group: int) -> None:  # noqa: ARG002 - there are no such numbers
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     def link(self, name: str, to: Directory, final: str) -> None:
         assert isinstance(to, PlainDirectory)

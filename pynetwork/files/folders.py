@@ -15,6 +15,7 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from handshakes.errors import UnsafePath
@@ -22,9 +23,11 @@ from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import check_path, is_partial, split_native
 from pynetwork.files.directories import CREATE, HAS_HANDLES, READ, Directory, open_directory
 
-__all__ = ["NO_FILE", "Folder", "NotAFile", "Turn", "entry_of", "folds_case", "reason_for", "walk"]
+__all__ = ["NO_FILE", "Folder", "NotAFile", "Turn", "changed_at", "entry_of", "folds_case", "reason_for", "walk"]
 
 _WINDOWS = os.name == "nt"
+_FARTHEST = (1 << 63) - 1
+_MOST_ASKED = 64
 
 _KINDS = {
     stat.S_IFLNK: "symbolic link",
@@ -95,19 +98,25 @@ def reason_for(error: Exception) -> str:
     return str(error)
 
 
+def changed_at(status: os.stat_result) -> int:
+    """When a file was changed, in ns since 1970; what is further away than 64 bits reach, as far as they do."""
+    when = status.st_mtime_ns
+    return when if -_FARTHEST <= when <= _FARTHEST else _FARTHEST if when > 0 else -_FARTHEST
+
+
 def entry_of(path: str, status: os.stat_result) -> Entry:
     """What is listed of the file at ``path``."""
     identity = (status.st_ino ^ status.st_ino >> 32 ^ status.st_dev << 16) & 0xFFFFFFFF
-    return Entry(path, status.st_size, status.st_mtime_ns, status.st_mode & 0o777, identity)
+    return Entry(path, status.st_size, changed_at(status), status.st_mode & 0o777, identity)
 
 
 class Folder:
     """The folder at ``path`` (made, with ``create``) and everything below it, for one thread.
 
     ``path`` itself is its owner's choice: there, links are followed. Directories on the way to what is written are made
-    with the permission bits in ``modes``, as far as the umask lets them. At most ``kept`` directories are held
-    open. Names that other systems can't have are refused unless ``portable`` is False; on Windows they always are.
-    Raises `OSError` when it can't be opened.
+    with the permission bits in ``modes``, else ``mode``, as far as the umask lets them. At most ``kept`` directories
+    are held open. Names that other systems can't have are refused unless ``portable`` is False; on Windows they always
+    are. Raises `OSError` when it can't be opened.
     """
 
     def __init__(
@@ -125,6 +134,7 @@ class Folder:
         if create:
             Path(where).mkdir(parents=True, exist_ok=True)
         self.modes: Mapping[tuple[str, ...], int] = {}
+        self.mode = 0o777
         self._windows = windows
         self._portable = portable or windows
         self._kept = max(2, kept)
@@ -169,7 +179,7 @@ class Folder:
                     raise
                 with contextlib.suppress(FileExistsError):
                     # What is made here has to be written to.
-                    directory.make(name, self.modes.get(components[: depth + 1], 0o777) | 0o700)
+                    directory.make(name, self.modes.get(components[: depth + 1], self.mode) | 0o700)
                 below = directory.enter(name)
             depth += 1
             directory = self._open[components[:depth]] = below
@@ -227,6 +237,11 @@ def folds_case(folder: Folder, path: str = "") -> bool:
     `OSError`.
     """
     directory = folder.directory(folder.split(path) if path else (), create=True)
+    for entry in islice(directory.entries(), _MOST_ASKED):
+        # A folder in which nothing is made keeps its time.
+        answer = _answers_to_other_case(directory, entry.name)
+        if answer is not None:
+            return answer
     name = f".pynetwork-{os.getpid()}-{threading.get_ident()}.partial"
     os.close(directory.open(name, CREATE))
     try:
@@ -237,6 +252,25 @@ def folds_case(folder: Folder, path: str = "") -> bool:
         return True
     finally:
         directory.remove(name)
+
+
+def _answers_to_other_case(directory: Directory, name: str) -> bool | None:
+    """Whether what is called ``name`` is also found with its letters in the other case; None when it can't tell."""
+    other = name.swapcase()
+    if other == name or not name.isascii():
+        return None
+    try:
+        mine = directory.status(name)
+        if mine.st_nlink != 1 and not stat.S_ISDIR(mine.st_mode):
+            # The other may be another name of it.
+            return None
+        try:
+            found = directory.status(other)
+        except FileNotFoundError:
+            return False if directory.status(name) == mine else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
 
 _BATCH = 512
@@ -295,7 +329,7 @@ def _sort_in(
         page.files.append(entry_of(path, status))
     elif found.is_dir(follow_symlinks=False):
         status = found.stat(follow_symlinks=False)
-        page.folders.append(Entry(path, 0, status.st_mtime_ns, status.st_mode & 0o777))
+        page.folders.append(Entry(path, 0, changed_at(status), status.st_mode & 0o777))
         pending.append((*components, name))
     else:
         raise NotAFile(found.stat(follow_symlinks=False).st_mode)

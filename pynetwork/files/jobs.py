@@ -35,6 +35,7 @@ _TOO_LARGE = "it is too large to be moved"
 
 _REFRESH = 0.05
 _IDLE_LOOK = 0.05
+_LONG_WAY = 0.01
 _FIRST_WINDOW = 4 << 20
 _LARGEST_WINDOW = 32 << 20
 _LARGEST_TAKE = 4 << 20
@@ -425,6 +426,7 @@ class JobLane(ABC):
             while self._fill(operation):
                 if not operation.ready():
                     self.widen()
+                    self.ask_meanwhile(operation)
                 message = next_answer(operation)
                 self.take_in(message)
                 if message is not None:
@@ -436,6 +438,16 @@ class JobLane(ABC):
             raise
         finally:
             self.close()
+
+    def ask_meanwhile(self, operation: CallerOperation) -> None:
+        """Where more to do comes up while an answer is on its way, it is asked for at once: the way may be long."""
+        changed, plan = self.job.changed, self.job.plan
+        while plan.open and self.hungry and not operation.ready():
+            if operation.round_trip < _LONG_WAY:
+                return
+            with changed:
+                changed.wait(_IDLE_LOOK / 10)
+            self._fill(operation)
 
     def _fill(self, operation: CallerOperation) -> bool:
         if self.hungry:

@@ -4,7 +4,8 @@ Data goes to a partial file beside its place (``.NAME.partial``), locked for as 
 and takes its name when it is complete and verified. What a killed transfer left behind is unlocked: the next
 one with the same target takes it over, with the memory or disk blocks that it has. Permission bits and
 modification time are set before the rename; set-user-id and set-group-id never are. A new small file has no name at all
-until it is complete, where the system has such files.
+until it is complete, where the system has such files. The one exception is a file that has grown: what was added may be
+appended to it (`PartialFile.complete_by_appending`); whoever reads it meanwhile sees a beginning of the new one.
 """
 
 from __future__ import annotations
@@ -291,15 +292,17 @@ class _Claim:
                 return False
             try:
                 _copy(self.handle, target, start, entry.size)
+                if fcntl is not None:
+                    os.utime(target, ns=(time.time_ns(), entry.mtime_ns))
+                if durable:
+                    os.fsync(target)
+                if status.st_mode & 0o7777 != entry.mode and hasattr(os, "fchmod"):
+                    os.fchmod(target, entry.mode & 0o777)
             except BaseException:
                 os.ftruncate(target, start)
+                if fcntl is not None:
+                    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
                 raise
-            if status.st_mode & 0o7777 != entry.mode and hasattr(os, "fchmod"):
-                os.fchmod(target, entry.mode & 0o777)
-            if durable:
-                os.fsync(target)
-            if fcntl is not None:
-                os.utime(target, ns=(time.time_ns(), entry.mtime_ns))
         finally:
             os.close(target)
         if fcntl is None:

@@ -32,24 +32,20 @@ from handshakes.manifest import (
     encode_file,
     hole_digest,
 )
+from handshakes.survey import is_settled
 from handshakes.transfer import REASON_LIMIT, ChunkHead, Status
 from pynetwork.files.descriptors import read_into
-from pynetwork.files.folders import Folder, NotAFile, Turn, entry_of, reason_for
+from pynetwork.files.folders import Folder, NotAFile, Turn, changed_at, entry_of, reason_for
 
 __all__ = ["DigestCache", "Reader", "Unsteady"]
 
 _NOTHING = bytes(DIGEST_SIZE)
 _READINGS = 3
 _KEPT_FILES = 4
-_SECOND = 1_000_000_000
-# So long after a change another one may leave the modification time as it is: a tick of the kernel's clock,
-# or, where times are whole seconds, the two seconds of FAT.
-_FINE_TICK = _SECOND // 50
-_COARSE_TICK = 3 * _SECOND
 _CHUNK_COST = DIGEST_SIZE + 1
 
 RowFields = tuple[int, int, int, int, bytes]
-Version = tuple[str, str, int, int, int, int, int]
+Version = tuple[str, str, int, int, int, int, int, int]
 
 
 class Unsteady(OSError):
@@ -204,7 +200,7 @@ class Reader:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise NotAFile(status.st_mode)
-            if status.st_mtime_ns != entry.mtime_ns or got != entry.size or status.st_size != got:
+            if changed_at(status) != entry.mtime_ns or got != entry.size or status.st_size != got:
                 now = entry_of(entry.path, status)
                 if now.identity != entry.identity and now.size > entry.size:
                     # Another file has the name now. A beginning of it would be good for nothing.
@@ -212,7 +208,7 @@ class Reader:
                 status, got = _read_steadily(handle, view)
         finally:
             os.close(handle)
-        return 0, status.st_mode & 0o777, got, status.st_mtime_ns, digest(view[:got])
+        return 0, status.st_mode & 0o777, got, changed_at(status), digest(view[:got])
 
     def read_grown(self, files: Iterable[tuple[Entry, Sequence[Beginning]]]) -> tuple[list[GrownRow], memoryview]:
         """Read small files, of each only what follows the longest of the beginnings that it really has.
@@ -326,14 +322,15 @@ class Reader:
         return _head(Status.OK, 0, digests.digest(), now)
 
     def _version(self, entry: Entry, status: os.stat_result, chunk: int) -> Version:
-        return (self._scope, entry.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, chunk)
+        # With the time that nobody can set back: so that content is looked at where the modification time was.
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        return (self._scope, entry.path, status.st_dev, status.st_ino, status.st_size, *times, chunk)
 
     def _is_settled(self, entry: Entry, status: os.stat_result) -> bool:
         """Whether the file is the listed one, and another change now would show in its time."""
-        mtime_ns = status.st_mtime_ns
-        if mtime_ns != entry.mtime_ns or status.st_size != entry.size:
-            return False
-        return self._clock() - mtime_ns > (_FINE_TICK if mtime_ns % _SECOND else _COARSE_TICK)
+        mtime_ns = changed_at(status)
+        same = mtime_ns == entry.mtime_ns and status.st_size == entry.size
+        return same and is_settled(mtime_ns, now := self._clock()) and is_settled(status.st_ctime_ns, now)
 
     def _file(self, entry: Entry) -> _OpenFile:
         """The open file of ``entry``; opened again when another one is asked for under the same name."""

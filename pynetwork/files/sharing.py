@@ -24,6 +24,7 @@ from handshakes.manifest import (
     encode_skipped,
 )
 from handshakes.messages import Message, Rights
+from handshakes.survey import End, encode_end
 from handshakes.transfer import (
     PAGE_WINDOW,
     Code,
@@ -32,11 +33,12 @@ from handshakes.transfer import (
     decode_names,
     encode_receipt,
 )
-from pynetwork.files.answering import Answerer
+from pynetwork.files.answering import Answerer, Courtesy
 from pynetwork.files.folders import Folder, Turn, entry_of, reason_for, walk
 from pynetwork.files.reading import DigestCache, Reader
 from pynetwork.files.storing import Uploads
 from pynetwork.files.surveying import Surveyor
+from pynetwork.pacing import Bottlenecks
 from pynetwork.service import ServedOperation, Verb
 
 __all__ = ["FileService"]
@@ -44,6 +46,8 @@ __all__ = ["FileService"]
 logger = logging.getLogger(__name__)
 
 _PAGE_SIZE = 64 << 10
+# A connection begins with some ten packets: what is in the first page can be asked for that much earlier.
+_FIRST_PAGE = 8 << 10
 _SHORTEST_INTERVAL = 0.02
 _LONGEST_INTERVAL = 30.0
 _NOTHING = bytes(16)
@@ -54,8 +58,9 @@ class FileService:
 
     ``grace``: for how many seconds an upload whose lanes were all lost is kept, so that it can go on.
     Verbs: ``files.shares()``, ``files.list(share, named)``, ``files.survey(share, interval)``,
-    ``files.fetch(share, options)``, ``files.remove(share)``, ``files.store(dirname, token, durable)`` and
-    ``files.target(dirname)``; their messages are in `handshakes.transfer`, `handshakes.deltas` and `handshakes.survey`.
+    ``files.fetch(share, options)``, ``files.remove(share)``, ``files.store(dirname, token, durable, options)``,
+    ``files.target(dirname)``, ``files.survey_target(dirname)`` and ``files.flush()``; their messages are in
+    `handshakes.transfer`, `handshakes.deltas` and `handshakes.survey`.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class FileService:
                 )
         self._digests = DigestCache()
         self._turn = Turn()
+        self._bottlenecks = Bottlenecks()
         self._uploads = Uploads(download_dir, grace)
 
     @property
@@ -80,13 +86,15 @@ class FileService:
         """The verbs by name."""
         return {
             "files.shares": Verb(self._list_shares, Rights.READ),
-            "files.list": Verb(self._list, Rights.READ),
-            "files.survey": Verb(self._survey, Rights.READ),
-            "files.fetch": Verb(self._fetch, Rights.READ),
-            "files.remove": Verb(self._remove, Rights.REMOVE),
-            "files.store": Verb(self._store, Rights.WRITE),
+            "files.list": Verb(self._list, Rights.READ, bulk=True),
+            "files.survey": Verb(self._survey, Rights.READ, bulk=True),
+            "files.fetch": Verb(self._fetch, Rights.READ, bulk=True),
+            "files.remove": Verb(self._remove, Rights.REMOVE, bulk=True),
+            "files.store": Verb(self._store, Rights.WRITE, bulk=True),
             "files.target": Verb(self._target, Rights.WRITE),
             "files.folders": Verb(self._make_folders, Rights.WRITE),
+            "files.survey_target": Verb(self._survey_target, Rights.WRITE, bulk=True),
+            "files.flush": Verb(self._flush, Rights.WRITE),
         }
 
     def close(self) -> None:
@@ -130,11 +138,14 @@ class FileService:
         wishes = _Wishes.of(options)
         with self._open_share(share, portable=wishes.portable) as folder:
             reader = Reader(folder, self._digests, share, self._turn)
-            answerer = Answerer(operation, reader, compress=wishes.compress)
+            bottleneck = self._bottlenecks.to(operation.peer)
+            courtesy = Courtesy(operation, bottleneck, always=wishes.low_priority, ever=wishes.give_way)
+            answerer = Answerer(operation, reader, courtesy, compress=wishes.compress)
             try:
                 while (message := operation.receive()).code != Code.FINISH:
                     answerer.answer(message)
             finally:
+                courtesy.close()
                 reader.close()
 
     def _remove(self, operation: ServedOperation, share: str) -> None:
@@ -156,8 +167,25 @@ class FileService:
         skipped = self._uploads.make_folders(dirname, decode_page(page).folders)
         return b"".join(map(encode_skipped, skipped))
 
-    def _store(self, operation: ServedOperation, dirname: str, token: str, durable: bool) -> None:
-        with self._uploads.join(dirname, token, durable) as lane:
+    def _survey_target(self, operation: ServedOperation, dirname: str) -> None:
+        """All rows of a folder that uploads go to, with what interrupted ones have left; none when it is not there."""
+        found = self._uploads.open_target(dirname)
+        if found is None:
+            operation.send(Code.PAGE, b"", encode_end(End(0, 0)))
+            return
+        folder, start = found
+        with folder:
+            _Window(operation).send_pages(Surveyor(folder, start=start, partials=True).survey())
+
+    def _flush(self, _operation: ServedOperation) -> None:
+        """Wait until everything that was uploaded is on the disk."""
+        self._uploads.flush()
+
+    def _store(
+        self, operation: ServedOperation, dirname: str, token: str, durable: bool, options: object = None
+    ) -> None:
+        wishes = _Wishes.of(options)
+        with self._uploads.join(dirname, token, durable, portable=wishes.portable, keep=wishes.keep) as lane:
             while True:
                 message = operation.receive()
                 if message.code == Code.FINISH:
@@ -171,12 +199,15 @@ class FileService:
 @dataclass(frozen=True)
 class _Wishes:
     """How a caller wants to be answered: ``portable``: only names that every system can have; ``compress``: it can
-    decompress zstd; ``low_priority``: whatever else is on the link goes first.
+    decompress zstd; ``give_way``: what else the gateway serves goes first; ``low_priority``: whatever else is on the
+    link does; ``keep``: what it could not finish storing stays, for a later try.
     """
 
     portable: bool = True
     compress: bool = False
+    give_way: bool = False
     low_priority: bool = False
+    keep: bool = False
 
     @classmethod
     def of(cls, options: object) -> _Wishes:
@@ -185,7 +216,7 @@ class _Wishes:
             return cls()
         names = {each.name for each in fields(cls)}
         if not isinstance(options, dict) or any(type(options[name]) is not bool for name in names & options.keys()):
-            raise BadRequest("the options of fetching files are a mapping of names to true or false")
+            raise BadRequest("the options of fetching and storing files are a mapping of names to true or false")
         return cls(**{name: options[name] for name in names & options.keys()})
 
 
@@ -224,13 +255,14 @@ class _Window:
 def _pages(rows: Iterator[bytes]) -> Iterator[bytes]:
     """Rows joined to pages of bounded size."""
     page: list[bytes] = []
-    size = 0
+    size, enough = 0, _FIRST_PAGE
     for row in rows:
         page.append(row)
         size += len(row)
-        if size >= _PAGE_SIZE:
+        if size >= enough:
             yield b"".join(page)
             page, size = [], 0
+            enough = min(2 * enough, _PAGE_SIZE)
     if page:
         yield b"".join(page)
 

@@ -2,7 +2,8 @@
 
 A transfer is known by the token that its caller drew. Its state is dropped, with its partial files, when its
 last lane has ended well, when none came back within a grace period after the last was lost, when so many
-others were lost after it, or when another transfer wants a target that only a lost one still holds.
+others were lost after it, or when another transfer wants a target that only a lost one still holds. The partial files
+of a transfer that is to be resumed stay, and the next one for the same targets asks which of their chunks are right.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from handshakes.chunks import Assembly
+from handshakes.deltas import decode_held, decode_offer
 from handshakes.errors import BadRequest, Closed, RemoteProtocolError, UnsafePath
-from handshakes.manifest import CHUNK_SIZE, Entry, Skipped, chunk_count, decode_page, digest, hole_digest
+from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_count, decode_page, digest, hole_digest
 from handshakes.messages import Bytes, Message
 from handshakes.paths import check_path
 from handshakes.transfer import Code, PutHead, Receipt, Row, Status, decode_rows, reason_text
+from pynetwork.files.arranging import arrange
+from pynetwork.files.flushing import flush
 from pynetwork.files.folders import Folder, Turn, folds_case, reason_for
+from pynetwork.files.incoming import FINE, IncomingFile
 from pynetwork.files.partials import PartialFile, TargetBusy, write_file
+from pynetwork.files.standing import StandingFile
 
 __all__ = ["StoringLane", "Uploads"]
 
@@ -28,56 +33,27 @@ _MOST_FILES = 256
 _MOST_CHUNKS = 1 << 23
 _MOST_SMALL_CHUNKS = 1 << 16
 _MOST_ORPHANS = 16
-_FINE = Receipt(Status.OK)
+_PRIVATE = 0o700
 _TORN = Receipt(Status.DAMAGED, "its digest is wrong")
+_NOT_THERE = Receipt(Status.CHANGED)
 _TOO_SMALL = Receipt(Status.FAILED, "its chunks are too small for so large a file")
 
 
-class _Incoming:
-    """A large file that arrives. ``failure``: why nothing more is accepted; ``done``: its digest, once it is
-    complete.
-    """
-
-    __slots__ = ("assembly", "done", "failure", "head", "partial")
-
-    def __init__(self, head: PutHead, partial: PartialFile) -> None:
-        self.head = head
-        self.partial = partial
-        self.assembly = Assembly(chunk_count(head.entry.size, head.chunk))
-        self.failure = ""
-        self.done: bytes | None = None
-
-    @property
-    def open(self) -> bool:
-        """Whether it still holds a partial file."""
-        return not self.failure and self.done is None
-
-    def fits(self, head: PutHead) -> bool:
-        """Whether ``head`` speaks of the same file as the first one did."""
-        return (head.entry, head.chunk) == (self.head.entry, self.head.chunk)
-
-    def fail(self, reason: str) -> Receipt:
-        """Give it up."""
-        self.failure = self.failure or reason
-        self.assembly = Assembly(0)
-        self.partial.discard()
-        return Receipt(Status.FAILED, self.failure)
-
-
 class _Transfer:
-    """One upload: how many lanes it has, and its large files by path."""
+    """One upload: how many lanes it has, and its large files by path. ``keep``: so that it can be resumed."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, keep: bool) -> None:
         self.prefix = prefix
+        self.keep = keep
         self.lanes = 0
         self.lock = threading.Lock()
-        self.files: dict[str, _Incoming] = {}
+        self.files: dict[str, IncomingFile] = {}
 
     def drop(self) -> None:
-        """Remove every partial file."""
+        """Remove every partial file, or let go of those that are kept."""
         with self.lock:
             for incoming in self.files.values():
-                incoming.partial.discard()
+                incoming.partial.release()
             self.files.clear()
 
     def drop_file(self, path: str) -> bool:
@@ -102,9 +78,9 @@ class Uploads:
         self._timers: dict[str, threading.Timer] = {}
         self._closed = False
 
-    def _open_root(self) -> Folder:
+    def _open_root(self, *, portable: bool = True) -> Folder:
         try:
-            return Folder(self._root, create=True)
+            return Folder(self._root, create=True, portable=portable)
         except OSError as error:
             raise BadRequest(f"the folder for uploads can't be opened: {reason_for(error)}") from error
 
@@ -116,6 +92,28 @@ class Uploads:
                 return folds_case(folder, dirname)
             except OSError as error:
                 raise BadRequest(f"the folder {dirname!r} can't be made: {reason_for(error)}") from error
+
+    def open_target(self, dirname: str) -> tuple[Folder, tuple[str, ...]] | None:
+        """The folder for uploads with names as they are, for the caller to close, and where in it ``dirname`` is; None
+        when that is not there.
+        """
+        _prefix(dirname)
+        folder = None
+        try:
+            folder = Folder(self._root, portable=False)
+            components = folder.split(dirname) if dirname else ()
+            folder.directory(components)
+        except OSError as error:
+            if folder is not None:
+                folder.close()
+            if isinstance(error, FileNotFoundError):
+                return None
+            raise BadRequest(f"the folder {dirname!r} can't be opened: {reason_for(error)}") from error
+        return folder, components
+
+    def flush(self) -> None:
+        """Wait until everything that was uploaded is on the disk. Raises `OSError`."""
+        flush(self._root)
 
     def make_folders(self, dirname: str, entries: list[Entry]) -> list[Skipped]:
         """Make these folders below ``dirname``; answers with those that can't be made."""
@@ -159,27 +157,34 @@ class Uploads:
         return bool(gone)
 
     @contextmanager
-    def join(self, dirname: str, token: str, durable: bool) -> Iterator[StoringLane]:
+    def join(
+        self, dirname: str, token: str, durable: bool, *, portable: bool = True, keep: bool = False
+    ) -> Iterator[StoringLane]:
         """One lane of the transfer ``token``. Raises `BadRequest` for a folder that can't be, `Closed` when
         all has ended.
+
+        With ``keep`` what is unfinished stays for a later transfer to go on with, and new folders are nobody else's
+        until they are arranged; without ``portable`` names may be such that other systems can't have them.
         """
         prefix = _prefix(dirname)
         if not isinstance(token, str) or not 0 < len(token) <= _TOKEN_LIMIT:
             raise BadRequest(f"an upload needs a token of 1 to {_TOKEN_LIMIT} characters")
-        with self._open_root() as folder:
-            transfer = self._enter(token, prefix)
+        with self._open_root(portable=portable) as folder:
+            if keep:
+                folder.mode = _PRIVATE
+            transfer = self._enter(token, prefix, keep)
             lane = StoringLane(self, transfer, folder, durable=bool(durable))
             try:
                 yield lane
             finally:
                 self._leave(token, transfer, keep=not lane.finished)
 
-    def _enter(self, token: str, prefix: str) -> _Transfer:
+    def _enter(self, token: str, prefix: str, keep: bool) -> _Transfer:
         with self._lock:
             if self._closed:
                 raise Closed("this gateway has stopped")
-            transfer = self._transfers.setdefault(token, _Transfer(prefix))
-            if transfer.prefix != prefix:
+            transfer = self._transfers.setdefault(token, _Transfer(prefix, keep))
+            if (transfer.prefix, transfer.keep) != (prefix, keep):
                 raise BadRequest("this upload's token belongs to an upload into another folder")
             transfer.lanes += 1
             timer = self._timers.pop(token, None)
@@ -271,20 +276,31 @@ class StoringLane:
         """Store what a message brings. Raises `RemoteProtocolError` for one that makes no sense."""
         if message.code == Code.PACK:
             return self._keep_pack(message.head, message.body)
-        if message.code not in (Code.CHUNK, Code.SEAL, Code.DROP):
-            raise RemoteProtocolError(f"message {message.code} is no part of storing files")
+        if message.code == Code.HELD:
+            return self._look_up(decode_held(message.head, message.body))
+        if message.code == Code.ARRANGE:
+            return arrange(self._folder, self._transfer.prefix, message.body)
+        if message.code in (Code.CHUNK, Code.SUMS, Code.SEAL, Code.DROP):
+            return self._keep_part(message)
+        raise RemoteProtocolError(f"message {message.code} is no part of storing files")
+
+    def _keep_part(self, message: Message) -> list[Receipt]:
+        """Store what a message brings of a large file."""
         head = PutHead.decode(message.head)
         if head.chunk < CHUNK_SIZE and chunk_count(head.entry.size, head.chunk) > _MOST_SMALL_CHUNKS:
             return [_TOO_SMALL]
         path = self._transfer.prefix + head.entry.path
+        digests = decode_offer(head, message.body) if message.code == Code.SUMS else []
         try:
             self._folder.split(path)
             if message.code == Code.CHUNK:
                 return [self._keep_chunk(path, head, message.body)]
+            if message.code == Code.SUMS:
+                return self._compare(path, head, digests)
             if message.code == Code.SEAL:
                 return [self._seal(path, head)]
         except (UnsafePath, OSError) as error:
-            return [Receipt(Status.FAILED, reason_for(error))]
+            return [Receipt(Status.FAILED, reason_for(error))] * (len(digests) or 1)
         return [self._drop(path, head)]
 
     # Small files
@@ -326,9 +342,32 @@ class StoringLane:
             return Receipt(Status.CHANGED, reason_for(error))
         except (UnsafePath, OSError) as error:
             return Receipt(Status.FAILED, reason_for(error))
-        return _FINE
+        return FINE
+
+    def _look_up(self, files: list[tuple[Entry, bytes]]) -> list[Receipt]:
+        """Which of these small files are here with just these contents? Those get their mode and time."""
+        view = memoryview(bytearray(PACK_SIZE))
+        with self._uploads.turn.taken():
+            return [FINE if self._stands(entry, each, view[: entry.size]) else _NOT_THERE for entry, each in files]
+
+    def _stands(self, entry: Entry, expected: bytes, view: memoryview) -> bool:
+        try:
+            with StandingFile(self._folder, self._transfer.prefix + entry.path) as standing:
+                if standing.size != entry.size or standing.read_into(view, 0) < entry.size or digest(view) != expected:
+                    return False
+                standing.dress(entry, durable=self._durable)
+        except (UnsafePath, OSError):
+            # Should that matter, it will be said when the file is sent.
+            return False
+        return True
 
     # Large files
+
+    def _compare(self, path: str, head: PutHead, digests: list[bytes]) -> list[Receipt]:
+        incoming = self._incoming(path, head)
+        if incoming is None or incoming.done is not None:
+            return [FINE] * len(digests)
+        return incoming.compare(self._folder, head.number, digests)
 
     def _keep_chunk(self, path: str, head: PutHead, body: Bytes) -> Receipt:
         offset = head.number * head.chunk
@@ -339,20 +378,9 @@ class StoringLane:
         if (hole_digest(length) if hole else digest(body)) != head.digest:
             return _TORN
         incoming = self._incoming(path, head)
-        if incoming is None or incoming.done is not None:
-            return _FINE
-        if incoming.failure:
-            return Receipt(Status.FAILED, incoming.failure)
-        try:
-            written = incoming.partial.write_hole(offset, length) if hole else incoming.partial.write(body, offset)
-        except OSError as error:
-            return incoming.fail(reason_for(error))
-        with self._transfer.lock:
-            if written and incoming.open:
-                incoming.assembly.accept(head.number, head.digest)
-        return _FINE
+        return FINE if incoming is None else incoming.write(head.number, body, head.digest, hole=hole)
 
-    def _incoming(self, path: str, head: PutHead) -> _Incoming | None:
+    def _incoming(self, path: str, head: PutHead) -> IncomingFile | None:
         """The file that ``head`` speaks of; None when its caller has begun it anew since."""
         with self._transfer.lock:
             incoming = self._transfer.files.get(path)
@@ -363,47 +391,29 @@ class StoringLane:
             if incoming is not None and incoming.head.generation > head.generation:
                 return None
             if incoming is not None:
-                incoming.partial.discard()
+                incoming.partial.release()
             else:
                 self._uploads.check_room(chunk_count(head.entry.size, head.chunk))
-            incoming = _Incoming(head, self._begin(path, head.entry))
+            incoming = IncomingFile(path, head, self._begin(path, head.entry), self._transfer.lock)
             self._transfer.files[path] = incoming
             return incoming
 
     def _begin(self, path: str, entry: Entry) -> PartialFile:
-        full = entry._replace(path=path)
+        full, keep = entry._replace(path=path), self._transfer.keep
         try:
-            return PartialFile(self._folder, full)
+            return PartialFile(self._folder, full, keep=keep)
         except TargetBusy:
             if not self._uploads.free_target(path):
                 raise
-            return PartialFile(self._folder, full)
+            return PartialFile(self._folder, full, keep=keep)
 
     def _seal(self, path: str, head: PutHead) -> Receipt:
         incoming = self._incoming(path, head)
-        if incoming is None:
-            return _FINE
-        if incoming.failure:
-            return Receipt(Status.FAILED, incoming.failure)
-        with self._transfer.lock:
-            if incoming.done is not None:
-                # The lane that sealed it was lost before its receipt was read.
-                return _FINE
-            if incoming.assembly.missing:
-                return Receipt(Status.CHANGED, "the gateway has lost a part of it")
-            if incoming.assembly.digest() != head.digest:
-                return incoming.fail("the digest of the whole file is wrong")
-            try:
-                incoming.partial.complete(head.entry, durable=self._durable)
-            except OSError as error:
-                return incoming.fail(reason_for(error))
-            incoming.done = head.digest
-            incoming.assembly = Assembly(0)
-            return _FINE
+        return FINE if incoming is None else incoming.seal(self._folder, head, durable=self._durable)
 
     def _drop(self, path: str, head: PutHead) -> Receipt:
         with self._transfer.lock:
             incoming = self._transfer.files.get(path)
             if incoming is not None and incoming.open and incoming.head.generation <= head.generation:
-                incoming.fail("its caller has dropped it")
-        return _FINE
+                incoming.fail("its caller has dropped it", keep=False)
+        return FINE

@@ -8,17 +8,17 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from handshakes.chunks import Pack, Run, Seal, Work
+from handshakes.chunks import Compare, Pack, Run, Seal, Work
 from handshakes.errors import RemoteProtocolError, UnsafePath
 from handshakes.manifest import PACK_FILES, Entry, Skipped, decode_page, encode_folder
 from handshakes.messages import Message
-from handshakes.transfer import Code, PutHead, Receipt, Status, decode_receipt, encode_rows
+from handshakes.transfer import ChunkHead, Code, PutHead, Receipt, Status, decode_receipt, encode_rows
 from pynetwork.files.conversation import Conversation, Request
 from pynetwork.files.folders import Folder, NotAFile, reason_for, walk
 from pynetwork.files.jobs import Asked, Carrier, Job, JobLane, Progress
-from pynetwork.files.reading import DigestCache, Reader
+from pynetwork.files.reading import DigestCache, Reader, RowFields
 
-__all__ = ["Upload"]
+__all__ = ["Upload", "UploadLane"]
 
 _KEPT_READERS = 8
 _SAME_NAME = "another file of this upload has the same name"
@@ -134,6 +134,14 @@ class UploadLane(JobLane):
             found = self._readers[origin] = (folder, Reader(folder, self.job.digests, origin, self.job.turn))
         return found[1]
 
+    def _here(self, entry: Entry) -> Entry:
+        """What is read here for ``entry``, whose path is the one at the gateway."""
+        return entry
+
+    def _judge(self, _entry: Entry, row: RowFields) -> RowFields:
+        """What is sent of a small file for which ``row`` was read."""
+        return row
+
     # Sending
 
     def ask(self, work: Work) -> None:
@@ -148,7 +156,7 @@ class UploadLane(JobLane):
         self.expect(pack, pack.size + 512 * pack.count)
         entries = decode_page(pack.table).files
         try:
-            rows, data = self._reader(pack.origin).read_pack(entries)
+            rows, data = self._reader(pack.origin).read_pack(map(self._here, entries))
         except OSError as error:
             # The folder of all of them can't be opened any more.
             self._undo()
@@ -156,11 +164,13 @@ class UploadLane(JobLane):
             with self.job.changed:
                 self.job.settle_pack(pack, 0, 0, [], skipped)
             return
+        rows = list(map(self._judge, entries, rows))
         asked = self.asked[-1]
         at = 0
         for number, row in enumerate(rows):
             if row[0] == Status.CHANGED:
-                asked.replaced[number] = decode_page(data[at : at + row[2]]).files[0]
+                now = decode_page(data[at : at + row[2]]).files[0]
+                asked.replaced[number] = now._replace(path=entries[number].path)
             asked.lengths.append(row[2])
             at += row[2]
         self.operation.send(Code.PACK, len(pack.table).to_bytes(4, "little"), pack.table, encode_rows(rows), data)
@@ -188,28 +198,35 @@ class UploadLane(JobLane):
 
     def _send_chunk(self, run: Run, entry: Entry, number: int) -> bool:
         """Send one chunk; False when its file is given up or begun again."""
-        job, file = self.job, run.file
-        try:
-            head, data = self._reader(file.origin).read_chunk(entry, file.chunk, number)
-        except (OSError, UnsafePath) as error:
-            self._give_up(run, reason_for(error))
+        found = self._read_chunk(run, entry, number)
+        if found is None:
             return False
-        with job.changed:
-            if run.void:
-                return False
-            if not head.shows(entry):
-                file.steady = False
-            again = head.status is Status.CHANGED
-            kept = again and job.begin_again(run, head.entry(entry.path))
-        if again:
-            if not kept:
-                self._drop(run)
-            return False
-        put = PutHead(head.status, run.generation, entry, file.chunk, number, head.digest)
+        head, data = found
+        put = PutHead(head.status, run.generation, entry, run.file.chunk, number, head.digest)
         self.operation.send(Code.CHUNK, put.encode(), data)
-        self.expect(Run(file, run.generation, number, 1), file.chunk)
+        self.expect(Run(run.file, run.generation, number, 1), run.file.chunk)
         self.asked[-1].digest = head.digest
         return True
+
+    def _read_chunk(self, work: Run | Compare, entry: Entry, number: int) -> tuple[ChunkHead, memoryview] | None:
+        """Read one chunk; None when its file is given up or begun again."""
+        job, file = self.job, work.file
+        try:
+            head, data = self._reader(file.origin).read_chunk(self._here(entry), file.chunk, number)
+        except (OSError, UnsafePath) as error:
+            self._give_up(work, reason_for(error))
+            return None
+        with job.changed:
+            if work.void:
+                return None
+            if not head.shows(entry):
+                file.steady = False
+            if head.status is not Status.CHANGED:
+                return head, data
+            kept = job.begin_again(work, head.entry(entry.path))
+        if not kept:
+            self._drop(work)
+        return None
 
     def _send_seal(self, seal: Seal) -> None:
         job, file = self.job, seal.file
@@ -218,7 +235,7 @@ class UploadLane(JobLane):
                 return
             entry = file.entry
         try:
-            found = self._reader(file.origin).seal(entry, file.chunk)
+            found = self._reader(file.origin).seal(self._here(entry), file.chunk)
         except (OSError, UnsafePath) as error:
             found, reason = None, reason_for(error)
         else:
@@ -238,14 +255,14 @@ class UploadLane(JobLane):
         elif not kept:
             self._drop(seal)
 
-    def _give_up(self, work: Run | Seal, reason: str) -> None:
+    def _give_up(self, work: Run | Compare | Seal, reason: str) -> None:
         with self.job.changed:
             if work.void:
                 return
             self.job.fail_file(work.file, reason)
         self._drop(work)
 
-    def _drop(self, work: Run | Seal) -> None:
+    def _drop(self, work: Run | Compare | Seal) -> None:
         """Let the gateway forget a file that has been given up."""
         file = work.file
         self.expect(Seal(file, work.generation), 0)
@@ -257,20 +274,23 @@ class UploadLane(JobLane):
     def answered(self, asked: Asked, message: Message) -> int:
         if message.code != Code.RECEIPT:
             raise RemoteProtocolError(f"message {message.code} came in place of a receipt")
+        self._settle(asked, message)
+        self.done(asked)
+        return asked.cost
+
+    def _settle(self, asked: Asked, message: Message) -> None:
         work = asked.work
         if isinstance(work, Pack):
             self._settle_pack(work, asked, decode_receipt(message.body, work.count))
-        else:
-            (receipt,) = decode_receipt(message.body, 1)
-            with self.job.changed:
-                if work.void:
-                    pass
-                elif isinstance(work, Seal):
-                    self._settle_seal(work, receipt)
-                elif isinstance(work, Run):
-                    self._settle_chunk(work, asked.digest, receipt)
-        self.done(asked)
-        return asked.cost
+            return
+        (receipt,) = decode_receipt(message.body, 1)
+        with self.job.changed:
+            if work.void:
+                return
+            if isinstance(work, Seal):
+                self._settle_seal(work, receipt)
+            elif isinstance(work, Run):
+                self._settle_chunk(work, asked.digest, receipt)
 
     def _settle_pack(self, pack: Pack, asked: Asked, receipts: list[Receipt]) -> None:
         entries = decode_page(pack.table).files

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from handshakes.chunks import TRIES, Assembly, ChunkPlan, LargeFile, Pack, Run, Seal, Work
+from handshakes.chunks import TRIES, Assembly, ChunkPlan, Compare, LargeFile, Pack, Piece, Run, Seal, Work
 from handshakes.errors import RemoteProtocolError
 from handshakes.manifest import Entry, digest
 
@@ -25,6 +25,19 @@ def plan_of(*sizes: int, lanes: int = 1) -> tuple[ChunkPlan, list[LargeFile]]:
     for file in files:
         plan.add_file(file)
     return plan, files
+
+
+def known_plan(size: int, known: int, lanes: int = 1, chunk: int = CHUNK) -> tuple[ChunkPlan, LargeFile]:
+    """A plan with one file, of which something is there already."""
+    plan, file = ChunkPlan(lanes), LargeFile(entry(size), chunk, known=known)
+    plan.add_file(file)
+    return plan, file
+
+
+def comparison(plan: ChunkPlan) -> Compare:
+    work = plan.take(CHUNK)
+    assert isinstance(work, Compare)
+    return work
 
 
 def taken(plan: ChunkPlan, budget: int = CHUNK) -> Run:
@@ -240,15 +253,154 @@ def test_a_file_with_too_many_chunks_is_refused() -> None:
         LargeFile(entry(1 << 60), CHUNK)
 
 
+# What is there already
+
+
+def test_what_may_be_there_is_compared_before_anything_is_moved() -> None:
+    plan, file = known_plan(45, 25)
+    work = comparison(plan)
+    assert (work.file, work.first, work.count, work.size, work.void) == (file, 0, 3, 0, False)
+    assert [(run.first, run.count) for run in (taken(plan), taken(plan))] == [(3, 1), (4, 1)]
+    assert plan.take(CHUNK) is None
+    for index, there in enumerate((True, False, True)):
+        if there:
+            plan.chunk_arrived(work, index, NOTHING)
+        else:
+            plan.chunk_differs(work, index)
+    again = taken(plan, 100)
+    assert (again.first, again.count) == (1, 1)
+    assert plan.take(CHUNK) is None
+    assert plan.chunks_again == 0, "it was not moved before"
+
+
+@pytest.mark.parametrize(("known", "count"), [(0, 0), (1, 1), (10, 1), (11, 2), (95, 10), (10_000, 10)])
+def test_how_much_is_compared(known: int, count: int) -> None:
+    plan, _ = known_plan(95, known)
+    work = plan.take(1000)
+    assert (work.count if isinstance(work, Compare) else 0) == count
+
+
+@pytest.mark.parametrize(("chunk", "count"), [(1 << 20, 32), (8 << 20, 4), (CHUNK, 1024)])
+def test_not_too_much_is_compared_at_once(chunk: int, count: int) -> None:
+    plan, _ = known_plan(5000 * chunk, 5000 * chunk, chunk=chunk)
+    works = [comparison(plan) for _ in range(2)]
+    assert [(work.first, work.count) for work in works] == [(0, count), (count, count)]
+
+
+def test_a_file_that_is_all_there_is_sealed_at_once() -> None:
+    plan, file = known_plan(25, 25)
+    work = comparison(plan)
+    assert plan.take(CHUNK) is None
+    for index in range(3):
+        plan.chunk_arrived(work, index, NOTHING)
+    assert (plan.chunks, plan.bytes_done) == (3, 25)
+    assert seal_of(plan).file is file
+
+
+def test_what_a_lane_did_not_compare_another_does() -> None:
+    plan, _ = known_plan(50, 50)
+    work = comparison(plan)
+    plan.chunk_arrived(work, 0, NOTHING)
+    plan.give_back(Compare(work.file, work.generation, 1, work.count - 1))
+    again = comparison(plan)
+    assert (again.first, again.count) == (1, 4)
+    plan.give_back(Compare(work.file, work.generation, 5, 0))
+    assert plan.take(CHUNK) is None
+
+
+def test_a_chunk_that_arrived_meanwhile_does_not_differ() -> None:
+    plan, _ = known_plan(25, 25)
+    work = comparison(plan)
+    plan.chunk_arrived(work, 1, NOTHING)
+    plan.chunk_differs(work, 1)
+    assert plan.take(CHUNK) is None
+
+
+def test_the_end_of_a_chunk_that_can_not_be_had_is_compared_anew() -> None:
+    plan, file = known_plan(25, 25)
+    work = comparison(plan)
+    piece = Piece(file, 0, 2, 3)
+    assert not piece.void
+    plan.give_back(piece)
+    again = comparison(plan)
+    assert (again.first, again.count) == (2, 1)
+    plan.chunk_arrived(Piece(file, 0, 2, 3), 2, NOTHING)
+    assert (plan.chunks, plan.bytes_done) == (1, 5)
+    assert plan.chunk_damaged(Piece(file, 0, 1, 3), 1)
+    moved = taken(plan)
+    assert (moved.first, moved.count, plan.chunks_again) == (1, 1, 1)
+    assert not work.void
+
+
+def test_what_was_compared_of_a_file_that_changed_counts_for_nothing() -> None:
+    plan, file = known_plan(45, 45)
+    work, piece = comparison(plan), Piece(file, 0, 1, 3)
+    plan.chunk_arrived(work, 0, NOTHING)
+    file.known = 15
+    assert plan.begin_again(work, entry(35))
+    assert work.void
+    assert piece.void
+    for late in (work, piece):
+        plan.chunk_arrived(late, 1, NOTHING)
+        assert plan.chunk_damaged(late, 1)
+        plan.give_back(late)
+    plan.chunk_differs(work, 1)
+    assert (plan.chunks, plan.bytes_done) == (1, 0)
+    anew = comparison(plan)
+    assert (anew.generation, anew.first, anew.count) == (1, 0, 2)
+    assert [taken(plan).first for _ in range(2)] == [2, 3]
+    assert plan.take(CHUNK) is None
+
+
+def test_nothing_of_a_settled_file_is_compared() -> None:
+    plan, file = known_plan(45, 45)
+    work = comparison(plan)
+    plan.give_back(work)
+    assert plan.settle_file(file, done=False)
+    assert work.void
+    assert not file.pending
+    assert plan.take(CHUNK) is None
+    plan.give_back(work)
+    assert plan.take(CHUNK) is None
+
+
+# Plans that are still being filled
+
+
+def test_a_plan_that_is_open_does_not_finish() -> None:
+    plan = ChunkPlan()
+    plan.open = True
+    assert (plan.finished, plan.unsettled) == (False, 0)
+    plan.add_pack(Pack(b"", 1, 1))
+    plan.add_file(LargeFile(entry(5), CHUNK))
+    assert plan.unsettled == 2
+    run = taken(plan)
+    arrive(plan, run)
+    assert plan.settle_file(seal_of(plan).file, done=True)
+    assert plan.unsettled == 1
+    pack = plan.take(CHUNK)
+    assert isinstance(pack, Pack)
+    plan.settle_pack(pack, 1, 1)
+    assert (plan.finished, plan.unsettled) == (False, 0)
+    assert plan.take(CHUNK) is None
+    plan.open = False
+    assert plan.finished
+
+
 class Lanes(RuleBasedStateMachine):
     """Lanes that take, finish, lose and damage work in any order: in the end everything has arrived once."""
 
-    @initialize(sizes=st.lists(st.integers(1, 120), max_size=6), packs=st.lists(st.integers(1, 9), max_size=4))
-    def begin(self, sizes: list[int], packs: list[int]) -> None:
-        self.plan, self.files = plan_of(*sizes, lanes=3)
+    @initialize(
+        sizes=st.lists(st.tuples(st.integers(1, 120), st.integers(0, 150)), max_size=6),
+        packs=st.lists(st.integers(1, 9), max_size=4),
+    )
+    def begin(self, sizes: list[tuple[int, int]], packs: list[int]) -> None:
+        self.plan = ChunkPlan(3)
+        for number, (size, known) in enumerate(sizes):
+            self.plan.add_file(LargeFile(entry(size, f"file{number}"), CHUNK, known=known))
         for count in packs:
             self.plan.add_pack(Pack(b"", count, count * 3))
-        self.expected = (len(sizes) + sum(packs), sum(sizes) + 3 * sum(packs))
+        self.expected = (len(sizes) + sum(packs), sum(size for size, _ in sizes) + 3 * sum(packs))
         self.held: list[Work] = []
 
     @rule(budget=st.integers(1, 60))
@@ -260,11 +412,34 @@ class Lanes(RuleBasedStateMachine):
     def _finish(self, work: Work) -> None:
         if isinstance(work, Run):
             arrive(self.plan, work)
+        elif isinstance(work, Compare):
+            self._compare(work, [1] * work.count)
+        elif isinstance(work, Piece):
+            self.plan.chunk_arrived(work, work.first, NOTHING)
         elif isinstance(work, Seal):
             assert not work.file.assembly.missing
             self.plan.settle_file(work.file, done=True)
         else:
             self.plan.settle_pack(work, work.count, work.size)
+
+    def _compare(self, work: Compare, found: list[int]) -> None:
+        """Of each chunk: it is another (0), it is there (1), its beginning is there (2)."""
+        for index, what in zip(range(work.first, work.first + work.count), found, strict=True):
+            if what == 0:
+                self.plan.chunk_differs(work, index)
+            elif what == 1 or work.file.length(index) < 2:
+                self.plan.chunk_arrived(work, index, NOTHING)
+            else:
+                self.held.append(Piece(work.file, work.generation, index, 1))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def compare(self, data: st.DataObject) -> None:
+        work = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        if isinstance(work, Compare):
+            self._compare(work, data.draw(st.lists(st.integers(0, 2), min_size=work.count, max_size=work.count)))
+        else:
+            self.held.append(work)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -284,6 +459,8 @@ class Lanes(RuleBasedStateMachine):
     @rule(data=st.data())
     def damage(self, data: st.DataObject) -> None:
         work = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        if isinstance(work, Piece):
+            work = Run(work.file, work.generation, work.first, 1)
         if not isinstance(work, Run):
             self.held.append(work)
             return

@@ -15,6 +15,7 @@ from handshakes.paths import (
     from_bytes,
     is_partial,
     partial_name,
+    split_native,
     to_bytes,
 )
 
@@ -162,6 +163,75 @@ def test_any_bytes_are_a_path_and_come_back(raw: bytes) -> None:
 @pytest.mark.parametrize("text", ["café", "cafe\N{COMBINING ACUTE ACCENT}", "\N{ANGSTROM SIGN}", "plain"])
 def test_no_unicode_form_is_changed(text: str) -> None:
     assert from_bytes(to_bytes(text)) == text
+
+
+# Paths that stay with systems of one kind
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a",
+        "a/b.log",
+        "CON",
+        "nul:",
+        "C:/x",
+        "back\\slash",
+        " ",
+        "trailing.",
+        "...",
+        "x" * 300,
+        "é",
+        from_bytes(b"b\xff"),
+        "a\n/\r",
+        "/".join(["d" * 63] * 64),
+    ],
+)
+def test_a_native_path_is_its_components(path: str) -> None:
+    assert split_native(path) == tuple(path.split("/"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/etc",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "a/..",
+        "../a",
+        "./a",
+        "a/./b",
+        "a\0b",
+        "\0",
+        "/".join(["d" * 63] * 64) + "dd",
+    ],
+)
+def test_a_native_path_leads_to_something_below(path: str) -> None:
+    with pytest.raises(UnsafePath, match="leads to nothing below a folder") as caught:
+        split_native(path)
+    assert repr(path[:100])[1:-1] in str(caught.value)
+
+
+def test_a_native_path_has_bytes() -> None:
+    with pytest.raises(UnsafePath, match="lone surrogate"):
+        split_native("a/\ud800")
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=80))
+@example("a/../b")
+def test_what_is_safe_everywhere_is_safe_here(path: str) -> None:
+    try:
+        components = split_native(path)
+    except UnsafePath:
+        with pytest.raises(UnsafePath):
+            check_path(path)
+        return
+    assert "/".join(components) == path
+    assert all(part and part not in {".", ".."} and not set(part) & set("/\0") for part in components)
 
 
 def test_a_component_has_no_slash() -> None:

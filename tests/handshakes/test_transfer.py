@@ -14,6 +14,7 @@ from handshakes.manifest import CHUNK_LIMIT, CHUNK_SIZE, PACK_FILES, PACK_SIZE, 
 from handshakes.transfer import (
     REASON_LIMIT,
     ChunkHead,
+    Compressed,
     PutHead,
     Receipt,
     Row,
@@ -136,7 +137,7 @@ def test_heads_cut_anywhere_are_refused() -> None:
 
 def test_unknown_statuses_and_odd_files_are_refused() -> None:
     expect_refusal(ChunkHead.decode, b"\x09" + CHUNK.encode()[1:], words="unknown status 9")
-    expect_refusal(PutHead.decode, b"\x06" + PUT.encode()[1:], words="unknown status 6")
+    expect_refusal(PutHead.decode, bytes([len(Status)]) + PUT.encode()[1:], words="unknown status")
     expect_refusal(ChunkHead.decode, CHUNK._replace(size=-1).encode(), words="-1 bytes")
     expect_refusal(ChunkHead.decode, CHUNK._replace(mode=0o1000).encode(), words="mode 1000")
 
@@ -170,6 +171,24 @@ def test_packs_that_make_no_sense_are_refused() -> None:
     expect_refusal(decode_rows, b"\x07" + encode_rows([row])[1:], 1, words="unknown status 7")
     large = PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT + 1
     expect_refusal(decode_rows, encode_rows([row._replace(length=large)]) + bytes(large), 1)
+
+
+@given(st.integers(0, 5000), st.integers(0, PACK_SIZE))
+def test_the_head_of_a_compressed_pack_comes_back(table: int, size: int) -> None:
+    head = Compressed(table, size)
+    assert head.encode() == table.to_bytes(4, "little") + size.to_bytes(4, "little")
+    assert Compressed.decode(head.encode(), bytes(table)) == head
+    if table:
+        expect_refusal(Compressed.decode, head.encode(), bytes(table - 1), words="came with")
+
+
+def test_a_compressed_pack_is_not_believed_to_be_huge() -> None:
+    most = PACK_SIZE + PACK_TABLE + PACK_FILES * REASON_LIMIT
+    assert Compressed.decode(Compressed(0, most).encode(), b"").size == most
+    for size in (most + 1, 2**32 - 1):
+        expect_refusal(Compressed.decode, Compressed(0, size).encode(), b"", words=f"pack of {size} bytes")
+    for size in range(8):
+        expect_refusal(Compressed.decode, bytes(size), b"", words="it needs 8")
 
 
 @given(st.lists(st.builds(Receipt, statuses, st.text(st.characters(codec="utf-8"), max_size=60)), max_size=30))

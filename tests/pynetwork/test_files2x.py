@@ -16,7 +16,8 @@ from handshakes.errors import ConfigurationError, ConnectionLost, Forbidden, Not
 from handshakes.manifest import Entry
 from pynetwork import files2x
 from pynetwork.controller import Controller
-from pynetwork.files.folders import Directory, Folder
+from pynetwork.files.directories import Directory
+from pynetwork.files.folders import Folder
 from pynetwork.files.partials import PartialFile
 from pynetwork.names2x import Client
 from tests.serving import controller_of, serving

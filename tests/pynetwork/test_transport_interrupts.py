@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from handshakes.errors import DeadlineExceeded
-from pynetwork import transport
+from pynetwork import tcp_info, transport
 from pynetwork.transport import MemoryStream, TcpStream
 from tests.certificates import Certificates
 from tests.pynetwork.test_transport import read, tls_pair
@@ -91,15 +91,15 @@ def test_a_system_that_does_not_tell(
     sock, near, _ = both
     monkeypatch.setattr(Interrupted, "getsockopt", lambda *_arguments: missing, raising=False)
     assert not near.spared_by(interrupted(near))
-    assert transport._handed_out(sock) is None
+    assert tcp_info.handed_out(sock) is None
     monkeypatch.setattr(transport.sys, "platform", "another")
-    assert transport._handed_out(sock) is None
+    assert tcp_info.handed_out(sock) is None
 
 
 def test_a_closed_socket_tells_nothing() -> None:
     sock = socket.socket()
     sock.close()
-    assert transport._handed_out(sock) is None
+    assert tcp_info.handed_out(sock) is None
 
 
 def test_others_never_know(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:

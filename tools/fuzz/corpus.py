@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 import tempfile
@@ -18,16 +19,27 @@ from typing import Any
 import numpy
 import orjson
 
+from handshakes.deltas import (
+    Beginning,
+    PieceWant,
+    Range,
+    RemoveHead,
+    decode_grown,
+    decode_ranges,
+    encode_grown,
+    encode_ranges,
+)
 from handshakes.frames import Frame, FrameParser, pack_header
-from handshakes.manifest import decode_page
+from handshakes.manifest import Entry, decode_page, digest, encode_file
 from handshakes.messages import Kind
-from handshakes.transfer import Code
+from handshakes.survey import End, GoneRow, Row, read_rows
+from handshakes.transfer import Code, Compressed, Want
 from handshakes.values import Form
-from pynetwork.client import Client
+from pynetwork.client import CallerOperation, Client
 from pynetwork.controller import Controller
 from pynetwork.files import download, upload
 from pynetwork.gateway import Gateway
-from tools.fuzz.targets import CODECS, PLACES, TARGETS, joined_value
+from tools.fuzz.targets import CODECS, PLACES, TARGETS, joined_value, written_row
 from tools.proxy import DOWN, UP, Direction, Proxy
 
 __all__ = ["FOLDER", "read", "write"]
@@ -36,6 +48,8 @@ FOLDER = Path(__file__).resolve().parent / "corpus"
 _LARGEST = 1024
 _MOST = 24
 _KEY = "a key for the exchange"
+_PATIENCE = 20.0
+_ROUNDS = 1000
 
 
 def read(target: str) -> list[bytes]:
@@ -84,10 +98,10 @@ def _overhear(key: str | None) -> dict[Direction, bytes]:
         folder = Path(name)
         share, incoming = folder / "share", folder / "incoming"
         _fill(share)
-        gateway = Gateway(0, name="gateway", key=key, share={"share": share}, download_dir=incoming)
+        gateway = Gateway(0, name="gateway", key=key, rights="all", share={"share": share}, download_dir=incoming)
         gateway.add_subroutine("echo", lambda value: value)
         gateway.add_subroutine("items", lambda values: (yield from enumerate(values)))
-        with gateway, Proxy(gateway.port, tap=lambda direction, data: heard[direction].append(data)) as proxy:
+        with gateway, Proxy(gateway.port, tap=lambda: lambda direction, data: heard[direction].append(data)) as proxy:
             controller = Controller(port=proxy.port, key=key)
             with controller.get_swarm(1) as swarm:
                 _use(swarm.clients[0])
@@ -96,6 +110,8 @@ def _overhear(key: str | None) -> dict[Direction, bytes]:
                 download(lanes, "share", to=folder / "copy", progress=False, chunk_size=256)
                 download(lanes, "share", files=["a/b.log", "none"], to=folder / "copy", progress=False, chunk_size=256)
                 upload(lanes, [share], dirname="in", progress=False, chunk_size=256)
+                _follow(swarm.clients[0], share)
+                _hold(swarm.clients[0], share)
     return {direction: b"".join(pieces) for direction, pieces in heard.items()}
 
 
@@ -111,6 +127,57 @@ def _fill(folder: Path) -> None:
         (folder / name).write_bytes(bytes(range(256)) * 3 if size == 700 else b"x" * size)
     with (folder / "hole").open("wb") as file:
         file.truncate(600)
+
+
+def _follow(client: Client, share: Path) -> None:
+    """A survey with everything that can come in one, and a round of changes."""
+    (share / "link").symlink_to("a/b.log")
+    os.mkfifo(share / "pipe")
+    with client.open("files.survey", "share", 0.02) as operation:
+        _round(operation)
+        for name in ("pipe", "link"):
+            (share / name).unlink()
+        shutil.rmtree(share / "d e")
+        for _ in range(_ROUNDS):
+            if any(isinstance(row, GoneRow) for row in _round(operation)):
+                break
+        operation.send(Code.FINISH)
+
+
+def _round(operation: CallerOperation) -> list[Row]:
+    rows: list[Row] = []
+    while not rows or not isinstance(rows[-1], End):
+        message = operation.receive(_PATIENCE)
+        assert message is not None
+        operation.send(Code.MORE)
+        rows += read_rows(message.body)
+    return rows
+
+
+def _hold(client: Client, share: Path) -> None:
+    """What somebody asks who holds a part of the files already; in the end one of them is removed."""
+    with client.open("files.list", "share", False) as operation:
+        page = operation.receive(_PATIENCE)
+        assert page is not None
+        entries = {entry.path: entry for entry in decode_page(page.body).files}
+    large, small = entries["a/large.bin"], entries["a/b.log"]
+    data = (share / "a/large.bin").read_bytes()
+    with client.open("files.fetch", "share", {"portable": False}) as operation:
+        ranges = [Range(0, 256), Range(256, 100), Range(256, 256), Range(700, 3)]
+        operation.send(Code.SUMS, Want(large, 256).encode(), encode_ranges(ranges))
+        operation.send(Code.PIECE, PieceWant(Want(large, 256, 2, 1), 100).encode())
+        beginnings = [Beginning(10, digest(b"x" * 10)), Beginning(5, bytes(16))]
+        operation.send(Code.GROWN, b"", encode_grown([(small, beginnings), (large, []), (Entry("no", 5, 0, 0), [])]))
+        for _ in range(3):
+            operation.receive(_PATIENCE)
+        operation.send(Code.FINISH)
+        operation.result(_PATIENCE)
+    with client.open("files.remove", "share") as operation:
+        for held in (bytes(16), digest(data)):
+            operation.send(Code.REMOVE, RemoveHead(large, held).encode())
+            operation.receive(_PATIENCE)
+        operation.send(Code.FINISH)
+        operation.result(_PATIENCE)
 
 
 _VALUES: list[Any] = [
@@ -212,43 +279,74 @@ _NUMBERS = {name: number for number, name in enumerate(CODECS)}
 
 def _of_files(up: list[Frame], down: list[Frame]) -> Iterator[tuple[str, bytes]]:
     """Pages, paths, and the messages of transfers."""
-    counts: list[int] = []
-    yield from _asked(up, counts)
-    yield from _answered(down, counts)
+    verbs = {frame.operation: _verb(frame) for frame in up if frame.kind == Kind.OPEN}
+    counts: dict[int, list[int]] = defaultdict(list)
+    for frame in up:
+        if frame.kind == Kind.MESSAGE:
+            yield from _asked(frame, verbs[frame.operation], counts)
+    for frame in down:
+        if frame.kind == Kind.MESSAGE:
+            yield from _answered(frame, verbs[frame.operation], counts)
+    yield from _never_said()
 
 
-def _asked(frames: list[Frame], counts: list[int]) -> Iterator[tuple[str, bytes]]:
-    """What a controller asks for or brings; notes how many files each pack that it asks for has."""
-    storing = False
-    for frame in frames:
-        code, body = frame.flags, bytes(frame.body)
-        if frame.kind == Kind.OPEN:
-            storing = code == Form.JSON and orjson.loads(body)[0] == "files.store"
-        elif frame.kind != Kind.MESSAGE:
-            continue
-        elif code == Code.PACK and not storing:
-            yield "manifest", body
-            counts.append(len(decode_page(body).files))
-        elif code == Code.NAMES:
-            yield "transfer", bytes([_NUMBERS["names"], 0]) + body
-        elif code in (Code.RUN, Code.SEAL, Code.CHUNK):
-            yield "transfer", bytes([_NUMBERS["put" if storing else "want"], 0]) + frame.head
+def _verb(frame: Frame) -> str:
+    return str(orjson.loads(bytes(frame.body))[0]) if frame.flags == Form.JSON else ""
 
 
-def _answered(frames: list[Frame], counts: list[int]) -> Iterator[tuple[str, bytes]]:
-    for frame in frames:
-        code, body = frame.flags, bytes(frame.body)
-        if frame.kind != Kind.MESSAGE:
-            continue
-        if code == Code.PAGE:
-            yield "manifest", body
-            yield from (("paths", entry.path.encode()) for entry in decode_page(body).files)
-        elif code in (Code.CHUNK, Code.SEAL):
-            yield "transfer", bytes([_NUMBERS["chunk"], 0]) + frame.head
-        elif code == Code.PACK:
-            yield "transfer", bytes([_NUMBERS["rows"], counts.pop(0)]) + body
-        elif code == Code.RECEIPT:
-            yield "transfer", bytes([_NUMBERS["receipt"], max(1, len(body))]) + body
+def _codec(name: str, data: bytes, count: int = 0) -> tuple[str, bytes]:
+    return "transfer", bytes([_NUMBERS[name], count]) + data
+
+
+def _asked(frame: Frame, verb: str, counts: dict[int, list[int]]) -> Iterator[tuple[str, bytes]]:
+    """What a controller asks for or brings; notes in ``counts``, by code, of how many files or ranges the answer is."""
+    code, body, storing = frame.flags, bytes(frame.body), verb == "files.store"
+    if code == Code.PACK and not storing:
+        yield "manifest", body
+        counts[code].append(len(decode_page(body).files))
+    elif code == Code.NAMES:
+        yield _codec("names", body)
+    elif code == Code.SUMS and not storing:
+        yield _codec("ranges", body)
+        counts[code].append(len(decode_ranges(body, 1 << 40)))
+    elif code == Code.GROWN:
+        yield _codec("grown", body)
+        counts[code].append(len(decode_grown(body)))
+    elif code in _ASKED:
+        yield _codec("put" if storing else _ASKED[Code(code)], frame.head)
+
+
+_ASKED = {Code.RUN: "want", Code.SEAL: "want", Code.CHUNK: "put", Code.PIECE: "piece", Code.REMOVE: "remove"}
+
+
+def _answered(frame: Frame, verb: str, counts: dict[int, list[int]]) -> Iterator[tuple[str, bytes]]:
+    code, body = frame.flags, bytes(frame.body)
+    if code == Code.PAGE and verb == "files.list":
+        yield "manifest", body
+        yield from (("paths", entry.path.encode()) for entry in decode_page(body).files)
+    elif code == Code.PAGE:
+        yield "survey", body
+        # Each row for itself as well: whole pages are too long for most mutations to matter.
+        yield from (("survey", written_row(row)) for row in read_rows(body))
+    elif code in (Code.CHUNK, Code.SEAL, Code.PIECE):
+        yield _codec("chunk", frame.head)
+    elif code == Code.PACK:
+        yield _codec("rows", body, counts[code].pop(0))
+    elif code == Code.GROWN:
+        yield _codec("grown rows", body, counts[code].pop(0))
+    elif code == Code.SUMS:
+        yield _codec("sums", body, counts[code].pop(0))
+    elif code == Code.RECEIPT:
+        yield _codec("receipt", body, max(1, len(body)))
+
+
+def _never_said() -> Iterator[tuple[str, bytes]]:
+    """What is said only where it pays, or where much is there already."""
+    files = [Entry("a", 3, 1, 0o640), Entry("b/c", 0, 0, 0)]
+    table = b"".join(map(encode_file, files))
+    yield _codec("compressed", Compressed(27, 1000).encode() + bytes(60))
+    yield _codec("held", len(table).to_bytes(4, "little") + table + digest(b"abc") + digest(b""))
+    yield _codec("offer", digest(b"one") + digest(b"two"), 5)
 
 
 if __name__ == "__main__":

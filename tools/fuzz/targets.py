@@ -9,17 +9,47 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from handshakes.chunks import TRIES, ChunkPlan, LargeFile, Pack, Run, Seal, Work
 from handshakes.connection import Connection, Phase, Role
+from handshakes.deltas import (
+    PieceWant,
+    RemoveHead,
+    decode_grown,
+    decode_grown_rows,
+    decode_held,
+    decode_offer,
+    decode_ranges,
+    decode_sums,
+    encode_grown,
+    encode_grown_rows,
+    encode_ranges,
+)
 from handshakes.errors import Refused, RemoteProtocolError, UnsafePath, ValueNotSupported
 from handshakes.frames import FrameParser
 from handshakes.items import read_items
 from handshakes.manifest import Entry, decode_page, encode_file, encode_folder
 from handshakes.messages import Items, Open, Registry, Rights
 from handshakes.paths import check_path, from_bytes, is_partial, to_bytes
+from handshakes.survey import (
+    End,
+    Facts,
+    FileRow,
+    FolderRow,
+    LinkRow,
+    Row,
+    SkippedRow,
+    encode_end,
+    encode_file_row,
+    encode_folder_row,
+    encode_gone_row,
+    encode_link_row,
+    encode_skipped_row,
+    read_rows,
+)
 from handshakes.transfer import (
     ChunkHead,
+    Compressed,
     PutHead,
+    Status,
     Want,
     decode_names,
     decode_receipt,
@@ -29,21 +59,14 @@ from handshakes.transfer import (
     encode_rows,
 )
 from handshakes.values import decode, encode
+from tools.fuzz.checking import Wrong, check
+from tools.fuzz.plan import chunks
 
-__all__ = ["CODECS", "PLACES", "TARGETS", "joined_value"]
+__all__ = ["CODECS", "PLACES", "TARGETS", "joined_value", "written_row"]
 
 _LIMIT = 1 << 16
 _KEY = b"a derived key of 32 bytes, as is"
 _DOCUMENTED = (RemoteProtocolError, ValueNotSupported)
-
-
-class _Wrong(AssertionError):
-    """Something that must hold does not."""
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise _Wrong(what)
 
 
 # Frames
@@ -56,7 +79,7 @@ def parser(data: bytes) -> None:
     step = data[0] + 1
     whole, pieces = _frames(data[1:], len(data)), _frames(data[1:], step)
     if whole != pieces:
-        raise _Wrong(f"in pieces of {step} bytes: {pieces}, in whole: {whole}")
+        raise Wrong(f"in pieces of {step} bytes: {pieces}, in whole: {whole}")
 
 
 def _frames(data: bytes, step: int) -> list[Any]:
@@ -72,7 +95,7 @@ def _frames(data: bytes, step: int) -> list[Any]:
             if not rest:
                 return found
             space = parser.buffer()
-            _check(len(space) > 0, "an empty buffer, which a driver would take for the end")
+            check(len(space) > 0, "an empty buffer, which a driver would take for the end")
             count = min(len(space), len(rest), step)
             space[:count] = rest[:count]
             parser.advance(count)
@@ -129,7 +152,7 @@ def values(data: bytes) -> None:
     once, twice = _written(first), _written(encode(again, _REGISTRY))
     # Not the values themselves: text of numpy's that is none can't even be shown.
     if once != twice:
-        raise _Wrong(f"{once} was written again as {twice}")
+        raise Wrong(f"{once} was written again as {twice}")
 
 
 def _written(encoded: tuple[int, bytes, Sequence[Any], int]) -> tuple[int, bytes, bytes]:
@@ -146,7 +169,7 @@ def items(data: bytes) -> None:
         found = read_items(form & 127, head, body, bool(form & 128), _REGISTRY)
     except _DOCUMENTED:
         return
-    _check(len(found.idents) == len(found.payloads), f"{len(found.idents)} idents, {len(found.payloads)} payloads")
+    check(len(found.idents) == len(found.payloads), f"{len(found.idents)} idents, {len(found.payloads)} payloads")
 
 
 # One side of a pair
@@ -208,15 +231,15 @@ def connection(data: bytes) -> None:
     try:
         while len(rest) and side.wants_data:
             count = min(len(side.buffer()), len(rest), step)
-            _check(count > 0, "an empty buffer, which a driver would take for the end")
+            check(count > 0, "an empty buffer, which a driver would take for the end")
             side.receive_data(rest[:count])
             rest = rest[count:]
             _hear(side)
     except (RemoteProtocolError, Refused):
-        _check(side.phase in (Phase.BROKEN, Phase.CLOSED), f"an error, and yet it is {side.phase.text}")
-    _check(sum(map(len, side.data_to_send())) <= 8192, "much is said to a peer that has not proved itself")
+        check(side.phase in (Phase.BROKEN, Phase.CLOSED), f"an error, and yet it is {side.phase.text}")
+    check(sum(map(len, side.data_to_send())) <= 8192, "much is said to a peer that has not proved itself")
     if phase is Phase.PROOF:
-        _check(side.phase is not Phase.VERDICT, "a proof was made without the key")
+        check(side.phase is not Phase.VERDICT, "a proof was made without the key")
 
 
 def _hear(side: Connection) -> None:
@@ -228,9 +251,9 @@ def _hear(side: Connection) -> None:
         if event is None:
             return
         if type(event) is Open and event.problem is None:
-            _check(type(event.verb) is str, "a verb that is no text")
+            check(type(event.verb) is str, "a verb that is no text")
         if type(event) is Items:
-            _check(len(event.idents) == len(event.payloads), "idents and payloads differ in number")
+            check(len(event.idents) == len(event.payloads), "idents and payloads differ in number")
 
 
 # Files
@@ -247,7 +270,7 @@ def manifest(data: bytes) -> None:
     except UnsafePath:
         return
     again = decode_page(written)
-    _check((again.files, again.folders) == (page.files, page.folders), f"{page} was read again as {again}")
+    check((again.files, again.folders) == (page.files, page.folders), f"{page} was read again as {again}")
 
 
 def paths(data: bytes) -> None:
@@ -257,13 +280,40 @@ def paths(data: bytes) -> None:
         components = check_path(path)
     except UnsafePath:
         return
-    _check("/".join(components) == path, f"{path!r} became {components}")
+    check("/".join(components) == path, f"{path!r} became {components}")
     for name in components:
         plain = name not in ("", ".", "..") and not set(name) & set("/\\\0")
         drive = name[1:2] == ":" and name[0].isascii() and name[0].isalpha()
-        _check(plain and not drive, f"{path!r} was let through")
+        check(plain and not drive, f"{path!r} was let through")
         is_partial(name)
-    _check(to_bytes(path) == data, f"{path!r} has other bytes than {data!r}")
+    check(to_bytes(path) == data, f"{path!r} has other bytes than {data!r}")
+
+
+def survey(data: bytes) -> None:
+    """Rows that were read are written as they were, but for bits and reasons without meaning; names are names."""
+    try:
+        rows = list(read_rows(data))
+        written = b"".join(map(written_row, rows))
+    except RemoteProtocolError:
+        return
+    again = list(read_rows(written))
+    check(again == rows or any(isinstance(row, SkippedRow) for row in rows), f"{rows} were read again as {again}")
+    for row in rows:
+        name = row.name if isinstance(row, (FileRow, LinkRow)) else b"a name"
+        check(name not in (b"", b".", b"..") and not set(name) & set(b"/\0"), f"{name!r} was let through")
+
+
+def written_row(row: Row) -> bytes:
+    """A row of a survey as it is on the wire."""
+    if isinstance(row, FileRow):
+        return encode_file_row(row.name, Facts.decode(row.facts))
+    if isinstance(row, FolderRow):
+        return encode_folder_row(row)
+    if isinstance(row, LinkRow):
+        return encode_link_row(row)
+    if isinstance(row, SkippedRow):
+        return encode_skipped_row(row)
+    return encode_end(row) if isinstance(row, End) else encode_gone_row(row)
 
 
 def _rows(data: bytes, count: int) -> bytes | None:
@@ -278,7 +328,7 @@ def _names(data: bytes, _count: int) -> bytes | None:
         return None
 
 
-def _head(kind: type[Want | ChunkHead | PutHead]) -> Callable[[bytes, int], bytes | None]:
+def _head(kind: type[Want | ChunkHead | PutHead | PieceWant | RemoveHead]) -> Callable[[bytes, int], bytes | None]:
     def again(data: bytes, _count: int) -> bytes | None:
         try:
             return kind.decode(data).encode()
@@ -290,10 +340,42 @@ def _head(kind: type[Want | ChunkHead | PutHead]) -> Callable[[bytes, int], byte
 
 def _receipts(data: bytes, count: int) -> bytes | None:
     receipts = decode_receipt(data, count)
-    _check(len(receipts) == count, f"{len(receipts)} receipts in place of {count}")
+    check(len(receipts) == count, f"{len(receipts)} receipts in place of {count}")
     # A long reason is cut and what is no text replaced, so only what is read again can be compared.
-    _check(len(decode_receipt(encode_receipt(receipts), count)) == count, "receipts are not read again")
+    check(len(decode_receipt(encode_receipt(receipts), count)) == count, "receipts are not read again")
     return None
+
+
+def _ranges(data: bytes, _count: int) -> bytes:
+    return encode_ranges(decode_ranges(data, 1 << 40))
+
+
+def _sums(data: bytes, count: int) -> bytes:
+    return b"".join(decode_sums(data, count))
+
+
+def _grown(data: bytes, _count: int) -> bytes:
+    return encode_grown(decode_grown(data))
+
+
+def _grown_rows(data: bytes, count: int) -> bytes:
+    rows, rest = decode_grown_rows(data, count)
+    return encode_grown_rows(rows) + bytes(rest)
+
+
+def _compressed(data: bytes, _count: int) -> bytes:
+    return Compressed.decode(data[:8], data[8:]).encode() + data[8:]
+
+
+def _held(data: bytes, _count: int) -> bytes:
+    files = decode_held(data[:4], data[4:])
+    table = b"".join(encode_file(entry) for entry, _ in files)
+    return len(table).to_bytes(4, "little") + table + b"".join(digest for _, digest in files)
+
+
+def _offer(data: bytes, count: int) -> bytes:
+    head = PutHead(Status.OK, 0, Entry("name", 1 << 30, 0, 0), 1 << 20, count, bytes(16))
+    return b"".join(decode_offer(head, data))
 
 
 CODECS: dict[str, Callable[[bytes, int], bytes | None]] = {
@@ -303,6 +385,15 @@ CODECS: dict[str, Callable[[bytes, int], bytes | None]] = {
     "rows": _rows,
     "receipt": _receipts,
     "names": _names,
+    "piece": _head(PieceWant),
+    "remove": _head(RemoveHead),
+    "ranges": _ranges,
+    "sums": _sums,
+    "grown": _grown,
+    "grown rows": _grown_rows,
+    "compressed": _compressed,
+    "held": _held,
+    "offer": _offer,
 }
 """What an input for `transfer` is read as, and written again: its first byte chooses, the second is a count."""
 
@@ -316,105 +407,9 @@ def transfer(data: bytes) -> None:
         again = codec(data[2:], data[1])
     except RemoteProtocolError:
         return
-    _check(again is None or again == data[2:], f"{data[2:]!r} was written again as {again!r}")
-
-
-# The plan of a transfer
-
-
-def chunks(data: bytes) -> None:
-    """However lanes take, bring, damage, lose and begin again: every file is settled once, and the figures add up."""
-    plan = _Plan(data)
-    plan.stir()
-    plan.drain()
-    figures = (plan.plan.files_done, plan.plan.files_total, plan.plan.bytes_done, plan.plan.bytes_total)
-    _check(plan.plan.finished, f"everything was brought, and the plan is not finished: {figures}")
-    _check(plan.plan.files_done == plan.plan.files_total == plan.done, f"{plan.done} files done, figures: {figures}")
-    _check(plan.plan.bytes_done == plan.plan.bytes_total == plan.size, f"{plan.size} bytes done, figures: {figures}")
-
-
-class _Plan:
-    """A plan, lanes that work at random, and what they should come to."""
-
-    _MOST_STEPS = 20_000
-
-    def __init__(self, data: bytes) -> None:
-        self._choices = iter(data)
-        self.plan = ChunkPlan(1 + self._next() % 4)
-        self.done = self.size = 0
-        self._held: list[Work] = []
-        for number in range(self._next() % 6):
-            self.plan.add_file(LargeFile(Entry(str(number), 1 + self._next() * 5, 0, 0), 1 + self._next() % 64))
-        for _ in range(self._next() % 4):
-            count = 1 + self._next() % 5
-            self.plan.add_pack(Pack(b"", count, 10 * count))
-
-    def _next(self) -> int:
-        return next(self._choices, 0)
-
-    def stir(self) -> None:
-        """Do what the bytes say."""
-        for choice in self._choices:
-            if choice < 80 or not self._held:
-                work = self.plan.take(1 + self._next() * 4)
-                if work is not None:
-                    self._held.append(work)
-            else:
-                work = self._held.pop(choice % len(self._held))
-                (self._bring, self._lose, self._damage, self._change)[choice % 4](work)
-
-    def drain(self) -> None:
-        """Bring all that is left."""
-        for _ in range(self._MOST_STEPS):
-            work = self._held.pop() if self._held else self.plan.take(1 << 20)
-            if work is None:
-                return
-            self._bring(work)
-        raise _Wrong("the plan never comes to an end")
-
-    def _bring(self, work: Work) -> None:
-        if isinstance(work, Pack):
-            self.plan.settle_pack(work, work.count, work.size)
-            self.done, self.size = self.done + work.count, self.size + work.size
-        elif isinstance(work, Run):
-            for index in range(work.first, work.first + work.count):
-                self.plan.chunk_arrived(work, index, bytes(16))
-        elif not work.void:
-            self._settle(work, done=True)
-
-    def _settle(self, work: Run | Seal, *, done: bool) -> None:
-        size = work.file.entry.size
-        if self.plan.settle_file(work.file, done=done) and done:
-            self.done, self.size = self.done + 1, self.size + size
-
-    def _lose(self, work: Work) -> None:
-        if isinstance(work, Run):
-            brought = self._next() % (work.count + 1)
-            for index in range(work.first, work.first + brought):
-                self.plan.chunk_arrived(work, index, bytes(16))
-            work = Run(work.file, work.generation, work.first + brought, work.count - brought)
-        self.plan.give_back(work)
-
-    def _damage(self, work: Work) -> None:
-        if not isinstance(work, Run):
-            self.plan.give_back(work)
-            return
-        for index in range(work.first, work.first + work.count):
-            if self._next() % 3:
-                self.plan.chunk_arrived(work, index, bytes(16))
-            elif not self.plan.chunk_damaged(work, index):
-                self._settle(work, done=False)
-
-    def _change(self, work: Work) -> None:
-        if isinstance(work, Pack):
-            self.plan.give_back(work)
-        elif not work.void:
-            entry = work.file.entry._replace(size=self._next() * 5)
-            if not self.plan.begin_again(work, entry):
-                _check(work.file.generation == TRIES - 1, "a file was given up too early")
-                self._settle(work, done=False)
+    check(again is None or again == data[2:], f"{data[2:]!r} was written again as {again!r}")
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    each.__name__: each for each in (parser, values, items, connection, manifest, paths, transfer, chunks)
+    each.__name__: each for each in (parser, values, items, connection, manifest, survey, paths, transfer, chunks)
 }

@@ -7,14 +7,16 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from handshakes.errors import UnsafePath
-from handshakes.manifest import Entry, Page, Skipped
+from handshakes.manifest import Entry, Page, Skipped, decode_page, encode_file
 from handshakes.paths import partial_name
 from pynetwork.files.directories import Directory
-from pynetwork.files.folders import Folder, NotAFile, Turn, folds_case, reason_for, walk
+from pynetwork.files.folders import Folder, NotAFile, Turn, changed_at, entry_of, folds_case, reason_for, walk
 from tests.serving import Background
 from tests.waiting import wait_until
 
@@ -177,6 +179,27 @@ def test_windows_has_further_rules(tmp_path: Path, path: str) -> None:
         assert folder.split(path) == tuple(path.split("/"))
 
 
+@pytest.mark.parametrize("path", ["CON", "a:b", "back\\slash", "trailing.", "x/nul"])
+def test_names_that_others_can_not_have_are_used_when_they_stay_here(tmp_path: Path, path: str) -> None:
+    with Folder(tmp_path, portable=False) as folder:
+        assert folder.split(path) == tuple(path.split("/"))
+        for wrong in ("../x", "/etc", "", "a//b", "a\0"):
+            with pytest.raises(UnsafePath):
+                folder.split(wrong)
+    with Folder(tmp_path, portable=False, windows=True) as folder, pytest.raises(UnsafePath):
+        folder.split(path)
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "told"),
+    [(0, 0), (-5, -5), ((1 << 63) - 1, (1 << 63) - 1), (1 << 63, (1 << 63) - 1), (-(1 << 70), -(1 << 63) + 1)],
+)
+def test_times_are_told_as_far_as_64_bits_reach(mtime_ns: int, told: int) -> None:
+    status: Any = SimpleNamespace(st_mode=0o644, st_size=1, st_mtime_ns=mtime_ns, st_ino=1, st_dev=1)
+    assert changed_at(status) == told
+    assert decode_page(encode_file(entry_of("name", status))).files == [entry_of("name", status)]
+
+
 # Walking
 
 
@@ -301,10 +324,39 @@ def test_reasons_are_for_people() -> None:
 def test_whether_case_counts(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert folds_case(folder) is (folder.path / "TOP").exists()
     assert folds_case(folder, "new/sub") is (folder.path / "TOP").exists()
-    kind = type(folder.directory(()))
-    monkeypatch.setattr(kind, "status", lambda self, name: None)
+    status = folder.path.stat()
+    monkeypatch.setattr(type(folder.directory(())), "status", lambda self, name: status)
     assert folds_case(folder) is True
-    assert not list(folder.path.glob(".pynetwork*"))
+    assert folds_case(folder, "new/sub") is True
+    assert not list(folder.path.rglob(".pynetwork*"))
+
+
+def test_a_folder_that_tells_whether_case_counts_keeps_its_time(tmp_path: Path) -> None:
+    for name in ("1234", "Linked", "Named", "é"):
+        (tmp_path / name).touch()
+    (tmp_path / "lINKED").hardlink_to(tmp_path / "Linked")
+    os.utime(tmp_path, ns=(0, 0))
+    with Folder(tmp_path) as opened:
+        assert folds_case(opened) is (tmp_path / "nAMED").exists()
+        assert tmp_path.stat().st_mtime_ns == 0
+        (tmp_path / "Named").unlink()
+        assert folds_case(opened) is (tmp_path / "nAMED").exists()
+        assert tmp_path.stat().st_mtime_ns > 0
+
+
+def test_what_goes_away_does_not_tell_whether_case_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Named").touch()
+    with Folder(tmp_path) as opened:
+        kind = type(opened.directory(()))
+        status = kind.status
+
+        def gone(directory: Directory, name: str) -> os.stat_result:
+            found = status(directory, name)
+            (tmp_path / "Named").unlink(missing_ok=True)
+            return found
+
+        monkeypatch.setattr(kind, "status", gone)
+        assert folds_case(opened) is (tmp_path / ".PARTIAL").exists()
 
 
 def test_one_turn_at_a_time_but_nobody_waits_for_ever() -> None:

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,10 @@ import pytest
 from handshakes.manifest import PACK_SIZE, Entry, decode_page, digest, hole_digest
 from handshakes.transfer import ChunkHead, Status
 from pynetwork.files import descriptors, reading
-from pynetwork.files.folders import Folder, NotAFile, entry_of
+from pynetwork.files.folders import Folder, NotAFile
 from pynetwork.files.reading import DigestCache, Reader
-
-CHUNK = 1000
-OLD = 1_500_000_000_000_000_001
+from tests.pynetwork.files.readings import CHUNK, OLD, Tap, listed, write
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -31,33 +30,6 @@ def reader(tmp_path: Path, digests: DigestCache) -> Iterator[Reader]:
         opened = Reader(folder, digests, "share")
         yield opened
         opened.close()
-
-
-def write(path: Path, data: bytes, mtime_ns: int = OLD) -> Entry:
-    path.write_bytes(data)
-    os.utime(path, ns=(mtime_ns, mtime_ns))
-    return listed(path)
-
-
-def listed(path: Path) -> Entry:
-    status = path.stat()
-    return entry_of(path.name, status)
-
-
-class Tap:
-    """Counts and troubles the readings of a file."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.offsets: list[int] = []
-        self.after: Callable[[], object] = lambda: None
-        self.most = 1 << 30
-        monkeypatch.setattr(descriptors, "_preadv", self._read)
-
-    def _read(self, handle: int, views: tuple[memoryview], offset: int) -> int:
-        self.offsets.append(offset)
-        count = os.preadv(handle, [views[0][: self.most]], offset)
-        self.after()
-        return count
 
 
 @pytest.fixture
@@ -278,13 +250,21 @@ def test_a_seal_is_the_digest_of_the_digests(tmp_path: Path, reader: Reader) -> 
     assert reader.seal(write(tmp_path / "c", b""), CHUNK).digest == digest(b"")
 
 
-def test_what_was_read_is_not_read_again_for_the_seal(tmp_path: Path, reader: Reader, tap: Tap) -> None:
+def test_what_was_read_is_not_read_again_for_the_seal(tmp_path: Path, digests: DigestCache, tap: Tap) -> None:
     entry = write(tmp_path / "a", b"x" * 3 * CHUNK)
-    for number in (0, 2):
-        reader.read_chunk(entry, CHUNK, number)
-    tap.offsets.clear()
-    reader.seal(entry, CHUNK)
-    assert tap.offsets == [CHUNK]
+    with Folder(tmp_path) as folder:
+        # A minute after the file was made.
+        reader = Reader(folder, digests, clock=lambda: time.time_ns() + 60_000_000_000)
+        for number in (0, 2):
+            reader.read_chunk(entry, CHUNK, number)
+        tap.offsets.clear()
+        reader.seal(entry, CHUNK)
+        assert tap.offsets == [CHUNK]
+        # Nobody can set back the time at which this happens, once the clock has moved on.
+        before = (tmp_path / "a").stat().st_ctime_ns
+        wait_until(lambda: write(tmp_path / "a", b"y" * 3 * CHUNK) and (tmp_path / "a").stat().st_ctime_ns != before)
+        assert reader.seal(entry, CHUNK).digest == digest(digest(b"y" * CHUNK) * 3)
+        reader.close()
 
 
 @pytest.mark.parametrize(("age", "again"), [(10_000_000, True), (30_000_000, False)])

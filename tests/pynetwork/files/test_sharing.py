@@ -113,6 +113,8 @@ def test_each_verb_needs_its_right(tmp_path: Path) -> None:
         "files.store": ("", "t", False),
         "files.target": ("",),
         "files.folders": ("", b""),
+        "files.survey_target": ("",),
+        "files.flush": (),
     }
     reading = {"files.shares", "files.list", "files.survey", "files.fetch"}
     granted = {"key of a reader": reading, "key of a remover": {"files.remove"}}

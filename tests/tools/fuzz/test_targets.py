@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from handshakes.errors import RemoteProtocolError
-from tools.fuzz import corpus, targets
+from handshakes.survey import Facts, FileRow
+from tools.fuzz import corpus, plan, targets
 from tools.fuzz.runner import run_mutated
 from tools.fuzz.targets import CODECS, PLACES, TARGETS, joined_value
 
@@ -52,12 +53,13 @@ def breaking(name: str) -> Callable[..., None]:
         ("items", "read_items"),
         ("connection", "Connection"),
         ("manifest", "decode_page"),
+        ("survey", "read_rows"),
         ("paths", "check_path"),
         ("chunks", "ChunkPlan"),
     ],
 )
 def test_each_tries_what_it_is_named_after(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, part, breaking(name))
+    monkeypatch.setattr(plan if name == "chunks" else targets, part, breaking(name))
     with pytest.raises(ZeroDivisionError):
         bear_the_corpus(name)
 
@@ -99,6 +101,26 @@ def test_a_path_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "check_path", lambda path: path.split("/"))
     with pytest.raises(AssertionError, match="was let through"):
         TARGETS["paths"](b"a/../b")
+
+
+def test_rows_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "encode_end", lambda _row: b"")
+    with pytest.raises(AssertionError, match="were read again as"):
+        TARGETS["survey"](b"\x04" + bytes(17))
+
+
+def test_a_name_that_leads_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = FileRow(b"..", Facts(0, 0, 0, 0, 0, 0).encode())
+    monkeypatch.setattr(targets, "read_rows", lambda _data: iter([row]))
+    with pytest.raises(AssertionError, match="was let through"):
+        TARGETS["survey"](b"x")
+
+
+def test_a_message_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "encode_ranges", lambda _ranges: b"others")
+    number = list(CODECS).index("ranges")
+    with pytest.raises(AssertionError, match="was written again as"):
+        TARGETS["transfer"](bytes([number, 0]) + bytes(8) + b"\x01\0\0\0")
 
 
 # What runs have found

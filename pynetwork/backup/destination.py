@@ -1,0 +1,67 @@
+"""A destination, opened: its mirror and its catalogue."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+from handshakes.errors import NotFound
+from pynetwork.backup.catalogue import Catalogue
+from pynetwork.backup.mirror import OWN, Mirror
+from pynetwork.backup.schema import CatalogueDamaged, is_damage, set_aside
+
+__all__ = ["existing_destination", "with_destination"]
+
+Result = TypeVar("Result")
+
+_CATALOGUE: Final = "catalogue.sqlite"
+_ERRORS: Final = (("disk is full", errno.ENOSPC), ("readonly", errno.EROFS))
+
+
+@contextlib.contextmanager
+def existing_destination(to: str | os.PathLike[str]) -> Iterator[tuple[Mirror, Catalogue]]:
+    """The mirror and catalogue of a destination that exists.
+
+    Raises `NotFound` where nothing was backed up to, `CatalogueDamaged`, and `OSError` when it can't be used.
+    """
+    if not os.path.lexists(Path(to, OWN, _CATALOGUE)):
+        raise NotFound(f"{os.fspath(to)!r} is no destination of a backup: it has no {OWN}/{_CATALOGUE}")
+    with _opened(Mirror(to), mend=False) as opened:
+        yield opened
+
+
+def with_destination(to: str | os.PathLike[str], work: Callable[[Mirror, Catalogue], Result]) -> Result:
+    """What ``work`` comes to in a destination, which is made if need be.
+
+    If the catalogue turns out to be damaged in the middle of that, it is set aside, and ``work`` begins again with a
+    new one. Raises `OSError` when it can't be used.
+    """
+    mirror = Mirror(to)
+    try:
+        with _opened(mirror, mend=True) as opened:
+            return work(*opened)
+    except CatalogueDamaged:
+        aside = set_aside(mirror.catalogue_path)
+        with _opened(mirror, mend=True) as (mirror, catalogue):
+            catalogue.aside = aside
+            return work(mirror, catalogue)
+
+
+@contextlib.contextmanager
+def _opened(mirror: Mirror, *, mend: bool) -> Iterator[tuple[Mirror, Catalogue]]:
+    try:
+        with Catalogue(mirror.catalogue_path, mend=mend) as catalogue:
+            for path, place in catalogue.folder_places().items():
+                mirror.set_apart(path, place)
+            yield mirror, catalogue
+    except sqlite3.Error as error:
+        where = str(mirror.catalogue_path)
+        if is_damage(error):
+            raise CatalogueDamaged(f"the catalogue {where!r} is damaged: {error}") from error
+        number = next((number for words, number in _ERRORS if words in str(error)), errno.EIO)
+        raise OSError(number, f"the catalogue fails: {error}", where) from error

@@ -1,9 +1,12 @@
-"""The guide's Python is Python, and its chapter on asyncio does what it says, as printed but for the port."""
+"""The guide's Python is Python, and its chapters on files, backups and asyncio do what they say, as printed but for the
+port.
+"""
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pynetwork import AsyncController, Gateway
+from pynetwork import AsyncController, Controller, Gateway
 from tests.serving import PATIENCE
 from tests.waiting import wait_until
 
@@ -91,6 +94,9 @@ def offered() -> Offered:
     return Offered()
 
 
+REMOVE, MOVE = 1, 2
+
+
 @pytest.fixture
 def gateway(offered: Offered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     monkeypatch.chdir(tmp_path)
@@ -103,6 +109,39 @@ def gateway(offered: Offered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             gateway.add_subroutine(name, getattr(offered, name))
         gateway.add_subroutine("scan", offered.scan_rows)
         yield gateway
+
+
+def test_files_are_moved_once_they_are_safe(gateway: Gateway, tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    for block in (REMOVE, MOVE):
+        exec(compiled(blocks("Files")[block]), names)
+    gateway.add_subroutine("remove", names["remove"])
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "shared" / "link").symlink_to(tmp_path / "precious")
+    with Controller(port=gateway.port).get_swarm(2) as swarm:
+        assert names["move"](swarm, ["one.log", "ghost"]) == {"one.log": "removed"}
+        refused = list(swarm.map("remove", [["one.log", ""], ["../precious", ""], ["link", ""], ["other.txt", ""]]))
+    assert refused == ["it is none of the files, or gone already"] * 3 + ["it is not what was copied"]
+    assert (tmp_path / "moved" / "one.log").read_text() == "a line\n"
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == ["link", "other.txt"]
+
+
+def test_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "old.log").write_text("a line\n")
+    os.utime(tmp_path / "shared" / "old.log", (1_700_000_000, 1_700_000_000))
+    with Gateway(0, share={"logs": tmp_path / "shared"}, rights="read, remove") as gateway:
+        for _ in range(2):
+            exec(compiled(blocks("Backups")[0].replace("1857", str(gateway.port))), {})
+    assert capsys.readouterr().out.splitlines() == [
+        "1 0 0 0 0",
+        "['old.log'] []",
+        "0 0 0 0 1",
+        "['old.log'] []",
+    ]
+    assert not (tmp_path / "shared" / "old.log").exists()
+    assert (tmp_path / "backup" / "old.log").read_text() == "a line\n"
 
 
 def test_the_whole_program(

@@ -22,7 +22,7 @@ from pynetwork import AsyncController, Controller, Gateway
 from tests.waiting import wait_until
 
 README = Path(__file__).parent.parent / "README.md"
-STREAM, CALLS, SWARM, FILES, ASYNC = range(2, 7)
+STREAM, CALLS, SWARM, FILES, BACKUPS, ASYNC = range(2, 8)
 
 
 def python_blocks() -> list[str]:
@@ -143,6 +143,13 @@ def test_files(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[s
     uploaded = {path.relative_to(incoming).as_posix() for path in incoming.rglob("*") if path.is_file()}
     assert uploaded == {"model.bin", "settings/one"}
     assert capsys.readouterr().out.startswith("1 7 ")
+
+
+def test_backups(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        execute(BACKUPS, controller=Controller(port=gateway.port))
+    assert capsys.readouterr().out.splitlines() == ["2 0 0 0", "0 0 0 2"]
+    assert (tmp_path / "backup" / "pi" / "nginx" / "access.log").read_text() == "a line\n"
 
 
 def test_asyncio(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,13 @@
-"""The log backup moves what it should, and removes nothing that is not safe here."""
+"""The log backup brings what is new, goes on after an interruption, and lets go of nothing that is not safe here."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,37 +18,158 @@ from tests.waiting import wait_until
 
 BACKUP = load("log_backup", "gateway")
 CONTROLLER = load("log_backup", "controller")
-DIGEST = load("log_backup", "digest")
+LONG_AGO = 1_700_000_000
+CHUNK = 1 << 20
 
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
-    """Three logs, the oldest is ``sub/app.log.3``."""
+    """A large log that was not written to for long."""
     folder = tmp_path / "logs"
-    (folder / "sub").mkdir(parents=True)
-    for age, name in enumerate(["app.log.1", "app.log.2", "sub/app.log.3"]):
-        (folder / name).write_bytes(os.urandom(100_000 + age))
-        os.utime(folder / name, (1_700_000_000 - age, 1_700_000_000 - age))
+    folder.mkdir()
+    (folder / "old.log").write_bytes(os.urandom(6 * CHUNK))
+    os.utime(folder / "old.log", (LONG_AGO, LONG_AGO))
     return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What the files of a folder hold; the backup's own are left out."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".pynetwork" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_as_its_page_says(tmp_path: Path, logs: Path) -> None:
+def chunks_in(partial: Path, whole: bytes) -> int:
+    """How many chunks of a file are in its partial file."""
+    found = partial.read_bytes() if partial.exists() else b""
+    return sum(found[at : at + CHUNK] == whole[at : at + CHUNK] for at in range(0, len(found), CHUNK))
+
+
+def received(output: str) -> float:
+    """The bytes that came, as the controller tells it."""
+    return 1e6 * float(output.partition("; ")[2].partition(" MB")[0])
+
+
+def damage(file: Path) -> None:
+    """Let a byte in the middle be another one."""
+    content = bytearray(file.read_bytes())
+    content[1_000_000] ^= 1
+    file.write_bytes(content)
+
+
+def verify(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command that the page shows."""
+    command = [sys.executable, "-m", "pynetwork", "verify", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+def controlled(port: int, *arguments: object, cwd: Path) -> str:
+    """Run the controller, which must succeed; answers what it printed."""
+    ended = run("log_backup", "controller.py", "--port", port, *arguments, cwd=cwd)
+    assert ended.returncode == 0, ended.stderr
+    assert_shown("log-backup.md", ended.stdout)
+    return ended.stdout
+
+
+def test_what_an_interrupted_backup_brought_does_not_come_again(tmp_path: Path, logs: Path) -> None:
+    partial, whole = tmp_path / "backup" / ".old.log.partial", (logs / "old.log").read_bytes()
+    with gateway("log_backup", logs, cwd=tmp_path) as (server, port):
+        with started("log_backup", "controller.py", "--port", port, "--limit", 1, cwd=tmp_path) as process:
+            wait_until(lambda: chunks_in(partial, whole) >= 2, PATIENCE)
+            code, output, _ = interrupt(process)
+        assert code == 130
+        assert_shown("log-backup.md", output)
+        assert received(controlled(port, cwd=tmp_path)) < len(whole) - 1.9 * CHUNK
+        assert contents(tmp_path / "backup") == contents(logs)
+        assert interrupt(server)[0] == 0
+
+
+def test_what_the_station_adds_and_renames_comes_once(tmp_path: Path, logs: Path) -> None:
+    log = logs / "station.log"
+
+    def lines() -> int:
+        return log.read_bytes().count(b"\n") if log.exists() else 0
+
+    def more_lines() -> Callable[[], bool]:
+        before = lines()
+        return lambda: lines() > before
+
+    with gateway("log_backup", logs, cwd=tmp_path) as (_, port):
+        with started("log_backup", "station.py", logs, "--rotate", 3600, cwd=tmp_path) as station:
+            wait_until(more_lines(), PATIENCE)
+            assert " 2 new, " in controlled(port, cwd=tmp_path)
+            wait_until(more_lines(), PATIENCE)
+            grown = controlled(port, cwd=tmp_path)
+            assert interrupt(station)[0] == 0
+        assert " 0 new, 1 grown, " in grown
+        assert received(grown) < CHUNK
+        controlled(port, cwd=tmp_path)
+        log.rename(logs / "station.log.2026-11-21_12-00-00")
+        log.write_text("the first line of a new log\n")
+        renamed = controlled(port, cwd=tmp_path)
+        assert " 1 renamed, 1 changed, 1 unchanged" in renamed
+        assert contents(tmp_path / "backup") == contents(logs)
+
+
+def test_the_station_begins_a_new_file(tmp_path: Path) -> None:
+    with started("log_backup", "station.py", "logs", "--rotate", 1, cwd=tmp_path) as station:
+        wait_until(lambda: len(list(tmp_path.glob("logs/station.log.*"))) >= 1, PATIENCE)
+        assert interrupt(station)[0] == 0
+
+
+def test_damage_is_found_and_mended(tmp_path: Path, logs: Path) -> None:
+    with gateway("log_backup", logs, cwd=tmp_path) as (_, port):
+        controlled(port, cwd=tmp_path)
+        checks = [verify("backup", cwd=tmp_path)]
+        damage(tmp_path / "backup" / "old.log")
+        checks += [verify("backup", cwd=tmp_path), verify("backup", "--repair", cwd=tmp_path)]
+    assert [check.returncode for check in checks] == [0, 1, 0], checks
+    assert contents(tmp_path / "backup") == contents(logs)
+    printed = "".join(each.stdout for each in checks)
+    # One file is read here, three on the page.
+    assert_shown("log-backup.md", re.sub(r"^1 file of", "3 files of", printed, flags=re.MULTILINE))
+
+
+def test_what_is_backed_up_makes_room(tmp_path: Path, logs: Path) -> None:
+    (logs / "new.log").write_text("a line of now\n")
     before = contents(logs)
-    with gateway("log_backup", logs, cwd=tmp_path) as (process, port):
-        idle = run("log_backup", "controller.py", "--port", port, "--limit", 100, cwd=tmp_path)
-        assert idle.returncode == 0, idle.stderr
+    with gateway("log_backup", logs, cwd=tmp_path) as (_, port):
+        controlled(port, "--full", 100, cwd=tmp_path)
+        assert "1 logs of 6.3 MB would be removed" in controlled(port, "--full", 0, cwd=tmp_path)
         assert contents(logs) == before
-        moved = run("log_backup", "controller.py", "--port", port, "--limit", 0, cwd=tmp_path)
-        assert moved.returncode == 0, moved.stderr
-        assert contents(logs) == {}
-        (folder,) = (tmp_path / "backup").iterdir()
-        assert contents(folder) == before
-        assert_shown("log-backup.md", idle.stdout + moved.stdout)
-        assert interrupt(process)[0] == 0
+        assert "1 logs of 6.3 MB were removed" in controlled(port, "--full", 0, cwd=tmp_path)
+        assert set(contents(logs)) == {"new.log"}
+        controlled(port, cwd=tmp_path)
+    assert contents(tmp_path / "backup") == before
+
+
+def test_what_is_not_safe_stays_and_is_named(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy"
+    with BACKUP.make_gateway(logs, 0) as server:
+        controller = Controller(port=server.port)
+        assert CONTROLLER.back_up(controller, copy, None)
+        assert CONTROLLER.make_room(controller, copy, -1, 0)
+        damage(copy / "old.log")
+        assert not CONTROLLER.make_room(controller, copy, -1, 0)
+    assert (logs / "old.log").exists()
+    output = capsys.readouterr().out
+    assert "0 logs of 0.0 MB were removed from there" in output
+    assert "  not removed: old.log: " in output
+
+
+def test_without_the_right_nothing_is_removed(logs: Path, tmp_path: Path) -> None:
+    with Gateway(0, share={"logs": logs}) as server:
+        server.add_subroutine("disk_usage", lambda: 50.0)
+        ended = run("log_backup", "controller.py", "--port", server.port, "--full", 0, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Forbidden: ")
+    assert (logs / "old.log").exists()
+
+
+def test_what_can_not_be_read_is_named(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(logs / "pipe")
+    with BACKUP.make_gateway(logs, 0) as server:
+        assert not CONTROLLER.back_up(Controller(port=server.port), tmp_path / "copy", None)
+    assert "  not backed up: pipe: named pipe" in capsys.readouterr().out
 
 
 def test_no_gateway_is_told_in_one_line(tmp_path: Path) -> None:
@@ -62,11 +184,10 @@ def test_no_gateway_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_is_told_in_one_line(tmp_path: Path, logs: Path) -> None:
     (tmp_path / "backup").touch()
     with gateway("log_backup", logs, cwd=tmp_path) as (_, port):
-        ended = run("log_backup", "controller.py", "--port", port, "--limit", 0, cwd=tmp_path)
+        ended = run("log_backup", "controller.py", "--port", port, cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("NotADirectoryError: ")
     assert ended.stderr.count("\n") == 1
-    assert len(contents(logs)) == 3
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, logs: Path) -> None:
@@ -75,101 +196,3 @@ def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, logs: Path) ->
     assert ended.returncode == 1
     assert ended.stderr.startswith("ConfigurationError: ")
     assert ended.stderr.count("\n") == 1
-
-
-def test_the_oldest_are_chosen_until_it_is_enough() -> None:
-    logs = [["c", 10], ["b", 20], ["a", 30]]
-    assert CONTROLLER.choose(logs, 0) == []
-    assert CONTROLLER.choose(logs, 1) == ["c"]
-    assert CONTROLLER.choose(logs, 10) == ["c"]
-    assert CONTROLLER.choose(logs, 10.5) == ["c", "b"]
-    assert CONTROLLER.choose(logs, 1000) == ["c", "b", "a"]
-
-
-def test_the_oldest_come_first_and_links_are_no_logs(logs: Path) -> None:
-    (logs / "link").symlink_to(logs / "app.log.1")
-    assert BACKUP.Logs(logs).oldest_first() == [
-        ("sub/app.log.3", 100_002),
-        ("app.log.2", 100_001),
-        ("app.log.1", 100_000),
-    ]
-
-
-def test_only_what_is_the_same_is_removed(logs: Path) -> None:
-    served = BACKUP.Logs(logs)
-    digest = DIGEST.digest_of(logs / "app.log.1")
-    assert served.remove(["app.log.2", digest]) == "it is not what was copied"
-    assert (logs / "app.log.2").exists()
-    assert served.remove(["app.log.1", digest]) == "removed"
-    assert not (logs / "app.log.1").exists()
-    assert served.remove(["app.log.1", digest]) == "it is gone already"
-
-
-def test_what_can_not_be_removed_is_answered(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_path: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    digest = DIGEST.digest_of(logs / "app.log.1")
-    monkeypatch.setattr(Path, "unlink", refuse)
-    assert BACKUP.Logs(logs).remove(["app.log.1", digest]) == "it can't be removed: Permission denied"
-
-
-@pytest.mark.parametrize("name", ["../outside", "{outside}", "sub/../app.log.1", "link", "away/outside", ".", ""])
-def test_a_path_that_leads_elsewhere_is_refused(tmp_path: Path, logs: Path, name: str) -> None:
-    outside = tmp_path / "outside"
-    outside.write_text("precious")
-    (logs / "link").symlink_to(outside)
-    (logs / "away").symlink_to(tmp_path)
-    served = BACKUP.Logs(logs)
-    answer = served.remove([name.format(outside=outside), DIGEST.digest_of(outside)])
-    assert answer in ("it is none of the logs", "it is gone already")
-    assert outside.read_text() == "precious"
-    assert len(contents(logs)) == 4  # the link is read through
-
-
-class Unsteady(BACKUP.Logs):  # type: ignore[misc, name-defined]
-    """One log is written to between download and removal; another is listed but never there."""
-
-    def oldest_first(self) -> list[tuple[str, int]]:
-        return [("ghost", 1), *super().oldest_first()]
-
-    def remove(self, copied: list[str]) -> Any:
-        if copied[0] == "app.log.2":
-            with open(self.folder / copied[0], "ab") as file:
-                file.write(b"one more line\n")
-        return super().remove(copied)
-
-
-def test_what_is_not_safe_stays_and_is_named(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with BACKUP.make_gateway(Unsteady(logs), 0) as server, Controller(port=server.port).get_swarm(2) as swarm:
-        assert not CONTROLLER.back_up(swarm, 0.0, tmp_path / "copy")
-    assert set(contents(logs)) == {"app.log.2"}
-    output = capsys.readouterr().out
-    assert "downloaded 3 of 4 logs" in output
-    assert "not downloaded: ghost: " in output
-    assert "removed 2 of 3 logs" in output
-    assert "not removed: app.log.2: it is not what was copied" in output
-
-
-@pytest.fixture
-def stuck() -> Iterator[tuple[Gateway, threading.Event]]:
-    """A gateway that thinks about its disk for as long as the test runs; the event tells that it was asked."""
-    asked, over = threading.Event(), threading.Event()
-
-    def disk_usage() -> dict[str, int]:
-        asked.set()
-        over.wait(PATIENCE)
-        return {"total": 1, "used": 1}
-
-    with Gateway(0) as server:
-        server.add_subroutine("disk_usage", disk_usage)
-        yield server, asked
-        over.set()
-
-
-def test_ctrl_c_ends_the_controller(tmp_path: Path, stuck: tuple[Gateway, threading.Event]) -> None:
-    server, asked = stuck
-    with started("log_backup", "controller.py", "--port", server.port, cwd=tmp_path) as process:
-        wait_until(asked.is_set, PATIENCE)
-        code, output, _ = interrupt(process)
-    assert (code, output) == (130, "")

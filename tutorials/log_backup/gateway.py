@@ -1,4 +1,4 @@
-"""The gateway of the log backup: shares a folder of logs, and removes those that have been copied elsewhere."""
+"""The gateway of the log backup: shares a folder of logs, and tells how full the disk is."""
 
 from __future__ import annotations
 
@@ -8,51 +8,20 @@ import shutil
 import sys
 from pathlib import Path
 
-from digest import digest_of
-
 from pynetwork import Gateway, PynetworkError
 
 
-class Logs:
-    """A folder of logs that nobody writes to any more."""
+def make_gateway(folder: Path, port: int) -> Gateway:
+    """A gateway that shares these logs, and lets go of those that are proved to be backed up."""
+    key = os.environ.get("PYNETWORK_KEY")
+    gateway = Gateway(port, share={"logs": folder}, key=key, rights="call, read, remove")
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    @gateway.subroutine
+    def disk_usage() -> float:
+        """How full the disk is that the logs are on, in percent."""
+        usage = shutil.disk_usage(folder)
+        return 100 * usage.used / usage.total
 
-    def disk_usage(self) -> dict[str, int]:
-        """Bytes of the disk that the logs are on, ``total`` and ``used``."""
-        usage = shutil.disk_usage(self.folder)
-        return {"total": usage.total, "used": usage.used}
-
-    def oldest_first(self) -> list[tuple[str, int]]:
-        """Every log: its path within the folder, and its bytes."""
-        found = [path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()]
-        found.sort(key=lambda path: path.stat().st_mtime)
-        return [(path.relative_to(self.folder).as_posix(), path.stat().st_size) for path in found]
-
-    def remove(self, copied: list[str]) -> str:
-        """Remove the log ``[path, digest]`` if its digest is still that one; answers what became of it."""
-        path, digest = copied
-        target = self.folder / path
-        if self.folder not in target.parents or target.resolve() != target:
-            return "it is none of the logs"
-        if not target.is_file():
-            return "it is gone already"
-        try:
-            if digest_of(target) != digest:
-                return "it is not what was copied"
-            target.unlink()
-        except OSError as error:
-            return f"it can't be removed: {error.strerror}"
-        return "removed"
-
-
-def make_gateway(logs: Logs, port: int) -> Gateway:
-    """A gateway that offers these logs."""
-    gateway = Gateway(port, share={"logs": logs.folder}, key=os.environ.get("PYNETWORK_KEY"))
-    gateway.add_subroutine("disk_usage", logs.disk_usage)
-    gateway.add_subroutine("oldest_first", logs.oldest_first)
-    gateway.add_subroutine("remove", logs.remove)
     return gateway
 
 
@@ -62,7 +31,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the folder of logs")
     parser.add_argument("--port", type=int, default=1857, help="where to listen (default 1857)")
     options = parser.parse_args()
-    with make_gateway(Logs(options.folder), options.port) as gateway:
+    with make_gateway(options.folder, options.port) as gateway:
         print(f"listening on port {gateway.port}, Ctrl-C ends it", flush=True)
         gateway.wait()
 

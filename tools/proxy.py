@@ -80,8 +80,8 @@ class Fault:
 class Proxy:
     """Listens on ``port`` (0: any that is free) of the loopback, and leads to port ``target`` of ``host``.
 
-    It runs an event loop on a thread of its own, where ``tap`` is shown all that comes by; its methods may be called
-    from any other. A context manager.
+    It runs an event loop on a thread of its own; its methods may be called from any other. ``tap`` is called there for
+    each connection, and answers with what is to be shown all that comes by on it. A context manager.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Proxy:
         *,
         port: int = 0,
         host: str = "127.0.0.1",
-        tap: Callable[[Direction, bytes], None] | None = None,
+        tap: Callable[[], Callable[[Direction, bytes], None]] | None = None,
     ) -> None:
         self._target = (host, target)
         self._weather = weather or Weather()
@@ -175,16 +175,26 @@ class Proxy:
                 # Out of descriptors, most likely: not for long.
                 await asyncio.sleep(_PACE)
                 continue
-            connection = _Connection(near, self._weather, self._claim, self._happened.set)
+            connection = _Connection(near, self._weather, self._claims(), self._happened.set)
             task = self._loop.create_task(connection.run(self._target))
             self._connections[task] = connection
             task.add_done_callback(self._connections.pop)
 
+    def _claims(self) -> Callable[[Direction, bytes], tuple[int, Fault | None]]:
+        """What a connection asks about its bytes."""
+        if self._tap is None:
+            return self._claim
+        show = self._tap()
+
+        def show_and_claim(direction: Direction, data: bytes) -> tuple[int, Fault | None]:
+            show(direction, data)
+            return self._claim(direction, data)
+
+        return show_and_claim
+
     def _claim(self, direction: Direction, data: bytes) -> tuple[int, Fault | None]:
         """Count bytes that have come; answers how many of them pass before a fault, and that fault if it is now."""
         size = len(data)
-        if self._tap is not None:
-            self._tap(direction, data)
         before = self._counts[direction]
         self._counts[direction] += size
         fault = self._fault

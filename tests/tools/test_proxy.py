@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,6 +72,28 @@ def test_everything_arrives_as_it_was_said(direction: Direction, weather: Weathe
         assert hearer.recv(1) == b""
         hearer.sendall(b"still")
         assert heard(speaker, 5) == b"still"
+
+
+def test_each_connection_is_shown_by_itself() -> None:
+    shown: list[dict[Direction, bytes]] = []
+
+    def tap() -> Callable[[Direction, bytes], None]:
+        shown.append(mine := {UP: b"", DOWN: b""})
+        return lambda direction, data: mine.update({direction: mine[direction] + data})
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        contextlib.ExitStack() as stack,
+        Proxy(listener.getsockname()[1], tap=tap) as proxy,
+    ):
+        for word in (b"first", b"second"):
+            near = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), PATIENCE))
+            far = stack.enter_context(listener.accept()[0])
+            near.sendall(word)
+            assert heard(far, len(word)) == word
+            far.sendall(b"heard")
+            assert heard(near, 5) == b"heard"
+    assert shown == [{UP: b"first", DOWN: b"heard"}, {UP: b"second", DOWN: b"heard"}]
 
 
 def test_latency_and_rate_take_their_time() -> None:

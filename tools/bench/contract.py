@@ -11,12 +11,14 @@ import enum
 import importlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from tools.bench.needs import Need
+from tools.bench.network import LOOPBACK, Shape
 
 __all__ = ["Bound", "Contestant", "Metric", "Placement", "Role", "Task", "Workload"]
 
@@ -72,23 +74,26 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Bound:
-    """What our ratio to the limit must be."""
+    """What our ratio to the limit must be; where it is ``plain``, our figure itself."""
 
-    ratio: float
+    value: float
     at_most: bool = False
+    plain: bool = False
 
-    def met_by(self, ratio: float) -> bool:
+    def met_by(self, value: float) -> bool:
         """Whether it is."""
-        return ratio <= self.ratio if self.at_most else ratio >= self.ratio
+        return value <= self.value if self.at_most else value >= self.value
 
     def __str__(self) -> str:
-        return f"{'<=' if self.at_most else '>='} {self.ratio:g}"
+        return f"{'<=' if self.at_most else '>='} {self.value:g}"
 
 
 @dataclass(frozen=True)
 class Metric:
     """One figure of a workload, one number a round. ``unit`` is for people; ``bound`` is on the ratio of
-    medians. Of a figure that ``costs``, less is better.
+    medians. Of a figure that ``costs``, less is better; one that is not ``compared`` says nothing about who is better.
+    ``times`` says, by the names of peers, how many times as
+    good as each of them we must be.
     """
 
     key: str
@@ -97,6 +102,8 @@ class Metric:
     bound: Bound | None = None
     digits: int = 1
     costs: bool = False
+    compared: bool = True
+    times: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class Task:
 
     ``folder`` is the workload's, on memory where there is a memory-backed place; ``scratch`` the
     contestant's own below it; ``seconds`` how long to measure; ``quick`` asks for small sizes; ``server``
-    is the process id of the contestant's server.
+    is the process id of the contestant's server, and ``host`` the address on which it listens.
     """
 
     folder: Path
@@ -113,6 +120,7 @@ class Task:
     seconds: float
     quick: bool
     server: int = 0
+    host: str = LOOPBACK.host
 
     def to_json(self) -> dict[str, Any]:
         """For another process."""
@@ -127,7 +135,8 @@ class Task:
 class Workload(ABC, Generic[Sides]):
     """One thing to do, and how it is timed.
 
-    ``placement`` says on which CPUs; ``fresh`` starts new processes each round, where memory is measured.
+    ``placement`` says on which CPUs; ``fresh`` starts new processes each round, where memory is measured; ``on_disk``
+    wants a folder that is not in memory; ``link`` is what lies between the two processes, if not the loopback.
     """
 
     name: str
@@ -136,6 +145,8 @@ class Workload(ABC, Generic[Sides]):
     contestants: tuple[Contestant, ...]
     placement: ClassVar[Placement] = Placement.FREE
     fresh: ClassVar[bool] = False
+    on_disk: bool = False
+    link: Shape | None = None
 
     def asked(self, peers: bool) -> tuple[Contestant, ...]:
         """Who takes part, with or without the peers."""

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tools.bench.contract import Contestant, Task, Workload
+from tools.bench.network import LOOPBACK, Network, Start
 
 __all__ = ["Pair", "Worker", "WorkerFailed"]
 
@@ -30,13 +32,13 @@ class WorkerFailed(Exception):
 class Worker:
     """One side of one contestant."""
 
-    def __init__(self, workload: str, contestant: str, side: str, cpu: int | None) -> None:
+    def __init__(
+        self, workload: str, contestant: str, side: str, cpu: int | None, start: Start = subprocess.Popen
+    ) -> None:
         command = [sys.executable, "-m", "tools.bench.worker", workload, contestant, side]
         self._name = f"{contestant} ({side})"
         # A session of its own makes it the head of a group, with which the programs that it starts can be ended.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT, start_new_session=True
-        )
+        self._process = start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT, start_new_session=True)
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name=f"answers of {self._name}", daemon=True)
         self._reader.start()
@@ -97,16 +99,19 @@ class Worker:
 
 
 class Pair:
-    """The server and the client of one contestant; a context manager."""
+    """The server and the client of one contestant, at the ends of a network; a context manager."""
 
-    def __init__(self, workload: Workload[Any], contestant: Contestant, task: Task) -> None:
+    def __init__(
+        self, workload: Workload[Any], contestant: Contestant, task: Task, network: Network = LOOPBACK
+    ) -> None:
         self._workers: list[Worker] = []
-        self._task = task
+        self._task = replace(task, host=network.host)
+        sides = ("serve", network.server), ("measure", network.client)
         try:
-            for side, cpu in zip(("serve", "measure"), workload.placement.cpus(), strict=True):
-                self._workers.append(Worker(workload.name, contestant.name, side, cpu))
+            for (side, start), cpu in zip(sides, workload.placement.cpus(), strict=True):
+                self._workers.append(Worker(workload.name, contestant.name, side, cpu, start))
             server, client = self._workers
-            server.tell(task.to_json())
+            server.tell(self._task.to_json())
             self._address = server.hear(_START_SECONDS)["address"]
             client.hear(_START_SECONDS)
         except BaseException:
@@ -116,7 +121,7 @@ class Pair:
     def measure(self, patience: float) -> dict[str, float]:
         """One round. Raises `WorkerFailed`."""
         server, client = self._workers
-        task = Task.from_json({**self._task.to_json(), "server": server.pid})
+        task = replace(self._task, server=server.pid)
         client.tell({"address": self._address, "task": task.to_json()})
         figures: dict[str, float] = client.hear(patience)["figures"]
         return figures

@@ -19,8 +19,12 @@ _HEADINGS = ("workload", "contestant", "median", "least", "most", "unit", "ratio
 def rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
     """One row for each metric and contestant."""
     for metric in outcome.workload.metrics:
-        limit = outcome.rounds.get(outcome.limit().name, {}).get(metric.key, {})
+        limit = outcome.limit().get(metric.key, {})
         for contestant in outcome.contestants:
+            found = outcome.rounds.get(contestant.name)
+            # Who was measured and has no such figure has no such row.
+            if outcome.unavailable or (found and metric.key not in found):
+                continue
             yield _row(outcome, metric, contestant, limit)
 
 
@@ -42,9 +46,10 @@ def _row(outcome: Outcome, metric: Metric, contestant: Contestant, limit: dict[i
         return row
     row["spread"] = Spread.of(list(rounds.values()))
     row["ratio"] = None if contestant.role is Role.LIMIT else Ratio.of(rounds, limit)
-    if metric.bound is not None and contestant.role is Role.OURS and row["ratio"] is not None:
-        row["target"] = str(metric.bound)
-        row["met"] = metric.bound.met_by(row["ratio"].of_medians)
+    bound = metric.bound
+    if bound is not None and contestant.role is Role.OURS and (bound.plain or row["ratio"] is not None):
+        row["target"] = f"{bound} {metric.unit}" if bound.plain else str(bound)
+        row["met"] = bound.met_by(row["spread"].median if bound.plain else row["ratio"].of_medians)
     return row
 
 
@@ -55,17 +60,24 @@ def _title(outcome: Outcome, metric: Metric) -> str:
 def missed(outcomes: Sequence[Outcome]) -> list[str]:
     """The workloads of which a target was not met, or whose contestants failed."""
     found = (row for outcome in outcomes for row in rows(outcome))
-    return [f"{row['title']}: {row['contestant']}" for row in found if row.get("met") is False or row["failure"]]
+    pairs = (each for outcome in outcomes for each in compare(outcome))
+    return [
+        *(f"{row['title']}: {row['contestant']}" for row in found if row.get("met") is False or row["failure"]),
+        *(f"{each.title}: {each.ours} beside {each.peer}" for each in pairs if each.met is False),
+    ]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of ours beside a peer: how many times as good, whichever way the metric counts."""
+    """One of ours beside a peer: how many times as good, whichever way the metric counts, and what that should be
+    at least.
+    """
 
     title: str
     ours: str
     peer: str
     times: Ratio
+    target: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -74,10 +86,15 @@ class Comparison:
             return "ahead"
         return "behind" if self.times.of_rounds.most < 1 else "even"
 
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without one."""
+        return None if self.target is None else self.times.of_medians >= self.target
+
 
 def compare(outcome: Outcome) -> Iterator[Comparison]:
     """Each of ours beside each peer that was measured, metric by metric."""
-    for metric in outcome.workload.metrics:
+    for metric in (each for each in outcome.workload.metrics if each.compared):
         found = {each: outcome.rounds.get(each.name, {}).get(metric.key, {}) for each in outcome.contestants}
         title = _title(outcome, metric)
         for ours, peer in product(found, found):
@@ -85,7 +102,7 @@ def compare(outcome: Outcome) -> Iterator[Comparison]:
                 pair = (found[peer], found[ours]) if metric.costs else (found[ours], found[peer])
                 times = Ratio.of(*pair)
                 if times is not None:
-                    yield Comparison(title, ours.name, peer.name, times)
+                    yield Comparison(title, ours.name, peer.name, times, metric.times.get(peer.name))
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -103,16 +120,24 @@ def comparisons(outcomes: Sequence[Outcome]) -> str:
 
 
 def hints(outcomes: Sequence[Outcome]) -> str:
-    """Who could not take part, with the commands that would change that, as a list in Markdown."""
+    """What was not measured, and who could not take part, with the commands that would change that, as a list in
+    Markdown.
+    """
     found: dict[str, dict[str, None]] = {}
     for outcome in outcomes:
         for name, missing in outcome.missing.items():
             found.setdefault(missing, {})[name] = None
-    return "\n".join(f"- {'; '.join(names)}: not installed: {missing}" for missing, names in found.items())
+    return "\n".join(
+        [
+            *(f"- {outcome.workload.title}: {outcome.unavailable}" for outcome in outcomes if outcome.unavailable),
+            *(f"- {'; '.join(names)}: not installed: {missing}" for missing, names in found.items()),
+        ]
+    )
 
 
 _RIGHT = frozenset({"median", "least", "most", "ratio", "by round", "times"})
-_COMPARED = ("workload", "ours", "peer", "times", "by round", "we are")
+_COMPARED = ("workload", "ours", "peer", "times", "by round", "we are", "target", "met")
+_MET = {True: "yes", False: "NO", None: ""}
 
 
 def _table(headings: tuple[str, ...], found: Iterable[tuple[str, tuple[str, ...]]]) -> str:
@@ -142,7 +167,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         return (name, reason, "", "", "", "", "", "", "")
     ratio: Ratio | None = row.get("ratio")
     digits = row["digits"]
-    verdict = {True: "yes", False: "NO", None: ""}[row.get("met")]
     return (
         name + (" (failed later)" if row["failure"] else ""),
         f"{spread.median:,.{digits}f}",
@@ -152,12 +176,20 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _short(ratio.of_medians) if ratio else "",
         _by_round(ratio) if ratio else "",
         row.get("target", ""),
-        verdict,
+        _MET[row.get("met")],
     )
 
 
 def _compared(each: Comparison) -> tuple[str, ...]:
-    return (f"**{each.ours}**", each.peer, _short(each.times.of_medians), _by_round(each.times), each.verdict)
+    return (
+        f"**{each.ours}**",
+        each.peer,
+        _short(each.times.of_medians),
+        _by_round(each.times),
+        each.verdict,
+        "" if each.target is None else f">= {each.target:.3g}",
+        _MET[each.met],
+    )
 
 
 def _by_round(ratio: Ratio) -> str:
@@ -178,7 +210,9 @@ def to_json(outcomes: Sequence[Outcome], machine: dict[str, str], options: dict[
         "options": options,
         "rows": [_plain(row) for each in outcomes for row in rows(each)],
         "comparisons": [
-            {**asdict(compared), "verdict": compared.verdict} for each in outcomes for compared in compare(each)
+            {**asdict(compared), "verdict": compared.verdict, "met": compared.met}
+            for each in outcomes
+            for compared in compare(each)
         ],
     }
 

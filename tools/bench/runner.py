@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tools.bench.contract import Contestant, Role, Task, Workload
+from tools.bench.network import LOOPBACK, Network
 from tools.bench.process import Pair, WorkerFailed
+from tools.link import LinkUnavailable
 
-__all__ = ["Options", "Outcome", "memory_folder", "run"]
+__all__ = ["Options", "Outcome", "disk_folder", "memory_folder", "run"]
 
 PATIENCE = 120.0
 """Seconds that a measurement may take beyond what it was asked to."""
@@ -37,7 +39,7 @@ class Options:
 @dataclass
 class Outcome:
     """What came out for one workload: for each contestant, for each metric, a number by round; who failed
-    how; and who could not take part, with the commands that would change that.
+    how; and who could not take part, with the commands that would change that. ``unavailable`` says why nobody could.
     """
 
     workload: Workload[Any]
@@ -45,15 +47,17 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     peers: bool = True
+    unavailable: str = ""
 
     @property
     def contestants(self) -> tuple[Contestant, ...]:
         """Who was asked to take part."""
         return self.workload.asked(self.peers)
 
-    def limit(self) -> Contestant:
-        """The contestant that all are compared to."""
-        return next(each for each in self.workload.contestants if each.role is Role.LIMIT)
+    def limit(self) -> dict[str, dict[int, float]]:
+        """The figures of the contestant that all are compared to, for each metric; empty where there is none."""
+        names = (each.name for each in self.workload.contestants if each.role is Role.LIMIT)
+        return self.rounds.get(next(names, ""), {})
 
 
 def memory_folder() -> Path:
@@ -62,10 +66,22 @@ def memory_folder() -> Path:
     return shared if shared.is_dir() and os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
 
 
+def disk_folder() -> Path:
+    """The place for temporary files that outlive a restart, hence on a disk, where there is one."""
+    lasting = Path("/var/tmp")  # noqa: S108  a folder of its own is made in it
+    return lasting if lasting.is_dir() and os.access(lasting, os.W_OK) else Path(tempfile.gettempdir())
+
+
 def run(workload: Workload[Any], options: Options) -> Outcome:
     """Measure one workload. Who fails is left out of the further rounds and named in the outcome."""
     outcome = Outcome(workload, peers=options.peers)
-    with _folder(options) as folder, ExitStack() as stack:
+    with ExitStack() as stack:
+        try:
+            network = stack.enter_context(workload.link.opened()) if workload.link else LOOPBACK
+        except LinkUnavailable as error:
+            outcome.unavailable = str(error)
+            return outcome
+        folder = stack.enter_context(_folder(options.folder or (disk_folder if workload.on_disk else memory_folder)()))
         workload.prepare(Task(folder, folder, options.seconds, options.quick))
         turns: dict[str, Callable[[], dict[str, float]]] = {}
         for contestant in outcome.contestants:
@@ -73,7 +89,7 @@ def run(workload: Workload[Any], options: Options) -> Outcome:
                 outcome.missing[contestant.name] = missing
                 continue
             try:
-                turns[contestant.name] = _turn(workload, contestant, folder, options, stack)
+                turns[contestant.name] = _turn(workload, contestant, folder, options, network, stack)
             except WorkerFailed as error:
                 outcome.failures[contestant.name] = str(error)
         chance = random.Random(options.seed)
@@ -96,7 +112,12 @@ def _take(outcome: Outcome, name: str, number: int, turns: dict[str, Callable[[]
 
 
 def _turn(
-    workload: Workload[Any], contestant: Contestant, folder: Path, options: Options, stack: ExitStack
+    workload: Workload[Any],
+    contestant: Contestant,
+    folder: Path,
+    options: Options,
+    network: Network,
+    stack: ExitStack,
 ) -> Callable[[], dict[str, float]]:
     """What a contestant does in each round."""
     scratch = folder / f"of {contestant.name}".replace("/", "-")
@@ -105,19 +126,19 @@ def _turn(
     patience = options.seconds + PATIENCE
 
     if not workload.fresh:
-        lasting = stack.enter_context(Pair(workload, contestant, task))
+        lasting = stack.enter_context(Pair(workload, contestant, task, network))
         return lambda: lasting.measure(patience)
 
     def once() -> dict[str, float]:
-        with Pair(workload, contestant, task) as pair:
+        with Pair(workload, contestant, task, network) as pair:
             return pair.measure(patience)
 
     return once
 
 
 @contextmanager
-def _folder(options: Options) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="pynetwork-bench-", dir=options.folder or memory_folder()))
+def _folder(place: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="pynetwork-bench-", dir=place))
     try:
         yield folder
     finally:

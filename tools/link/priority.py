@@ -57,7 +57,9 @@ class _Talkers:
         self._setting = setting
         self._gateway = self._start(link.far, "serve", link.far.address, setting.congestion, stdin=subprocess.PIPE)
         assert self._gateway.stdout is not None
-        self._gateway.stdout.readline()
+        if not self._gateway.stdout.readline():
+            with self._gateway:
+                raise RuntimeError("the gateway at an end of the link failed")
 
     def _start(self, end: End, name: str, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tools.link.talkers", name, *map(json.dumps, arguments)]
@@ -76,9 +78,17 @@ class _Talkers:
         setting, host = self._setting, self._link.far.address
         bulk = self._start(self._link.near, "bulk", host, lanes, polite, setting.seconds) if lanes else None
         live = self._start(self._link.near, "live", host, setting.items, setting.seconds)
-        taken: list[float] = json.loads(live.communicate()[0])
-        used = None if bulk is None else json.loads(bulk.communicate()[0]) / setting.rate
+        taken: list[float] = _said(live)
+        used = None if bulk is None else _said(bulk) / setting.rate
         return Figures(quantile(taken, 0.5), quantile(taken, 0.99), max(taken), used)
+
+
+def _said(program: subprocess.Popen[bytes]) -> Any:
+    """What a talker prints in the end. Raises RuntimeError when it failed; it has said why."""
+    said = program.communicate()[0]
+    if not said:
+        raise RuntimeError(f"a program at an end of the link failed with exit code {program.returncode}")
+    return json.loads(said)
 
 
 def measure(setting: Setting, lanes: Sequence[int]) -> Iterator[tuple[int, bool, Figures]]:

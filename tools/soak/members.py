@@ -27,6 +27,7 @@ class Member:
     """A gateway or a controller, in one process after the other.
 
     ``heard`` gets what it says, on a thread of its own. Errors that nobody caught go to a file in ``folder``.
+    ``module`` is what it runs.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Member:
         options: dict[str, Any],
         folder: Path,
         heard: Callable[[Member, dict[str, Any]], None],
+        *,
+        module: str = "tools.soak.worker",
     ) -> None:
         self.name = name
         self.options = options
@@ -45,6 +48,7 @@ class Member:
         self._role = role
         self._folder = folder
         self._heard = heard
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,7 +57,7 @@ class Member:
         self.heard_at = time.monotonic()
         self._log = self._folder / f"{self.name} {len(self.lives)}.log"
         options = {**self.options, "seed": f"{self.options.get('seed')} {len(self.lives)}"}
-        command = [sys.executable, "-X", "faulthandler", "-W", "always::ResourceWarning", "-m", "tools.soak.worker"]
+        command = [sys.executable, "-X", "faulthandler", "-W", "always::ResourceWarning", "-m", self._module]
         with self._log.open("wb") as log:
             # A session of its own: Ctrl-C is for the one who started all of them.
             self._process = subprocess.Popen(

@@ -25,6 +25,7 @@ from pynetwork.gateway import Gateway
 from tools.facade import ControllerFacade, LoopThread
 from tools.soak.operations import ALONE, OFFERED, SHARE, TOGETHER, Scene
 from tools.soak.turns import Count, Failure, Turns
+from tools.soak.voice import Voice, when_input_ends
 
 __all__ = ["HANGING", "main"]
 
@@ -37,45 +38,17 @@ _KEY = "a key for the soak"
 Options = dict[str, Any]
 
 
-class _Voice:
-    """Says lines, from any thread."""
-
-    def __init__(self) -> None:
-        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-        self._lock = threading.Lock()
-        # Whatever else is printed must not be taken for one of these lines.
-        os.dup2(2, 1)
-
-    def say(self, **message: Any) -> None:
-        with self._lock:
-            self._file.write(json.dumps(message) + "\n")
-
-    def __enter__(self) -> _Voice:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._file.close()
-
-
 def main(arguments: list[str]) -> int:
     """Run one process until its input ends."""
     logging.basicConfig(level=logging.ERROR)
     role, options = arguments[0], json.loads(arguments[1])
-    with _Voice() as voice:
+    with Voice() as voice:
         if role == "gateway":
             return _serve(options, voice)
         return _control(options, voice, _MAKERS[role])
 
 
-def _when_input_ends(action: Callable[[], None]) -> None:
-    def wait() -> None:
-        sys.stdin.read()
-        action()
-
-    threading.Thread(target=wait, name="input", daemon=True).start()
-
-
-def _serve(options: Options, voice: _Voice) -> int:
+def _serve(options: Options, voice: Voice) -> int:
     gateway = Gateway(
         options["port"],
         max_poolsize=options["handlers"],
@@ -88,7 +61,7 @@ def _serve(options: Options, voice: _Voice) -> int:
     # For the moment between the word and the wait, which sees to SIGTERM by itself.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with gateway:
-        _when_input_ends(gateway.stop)
+        when_input_ends(gateway.stop)
         voice.say(ready=gateway.port)
         gateway.wait()
     return 0
@@ -106,7 +79,7 @@ def _asyncio(port: int) -> tuple[Any, Callable[[], None]]:
 _MAKERS = {"blocking": _blocking, "asyncio": _asyncio}
 
 
-def _control(options: Options, voice: _Voice, make: Callable[[int], tuple[Any, Callable[[], None]]]) -> int:
+def _control(options: Options, voice: Voice, make: Callable[[int], tuple[Any, Callable[[], None]]]) -> int:
     controller, close = make(options["port"])
 
     def turns(name: str, dial: Callable[[], Any], operations: Any, *, lasting: bool) -> Turns:
@@ -120,7 +93,7 @@ def _control(options: Options, voice: _Voice, make: Callable[[int], tuple[Any, C
         turns(f"{name} together", lambda: controller.get_swarm(lanes, _TIMEOUT), TOGETHER, lasting=False),
     ]
     over = threading.Event()
-    _when_input_ends(over.set)
+    when_input_ends(over.set)
     voice.say(ready=True)
     for each in both:
         each.thread.start()
@@ -135,11 +108,11 @@ def _control(options: Options, voice: _Voice, make: Callable[[int], tuple[Any, C
     return 0
 
 
-def _tell(voice: _Voice, failure: Failure) -> None:
+def _tell(voice: Voice, failure: Failure) -> None:
     voice.say(failure=failure.to_json())
 
 
-def _beat(voice: _Voice, both: list[Turns]) -> None:
+def _beat(voice: Voice, both: list[Turns]) -> None:
     """Tell what was done since the last time, and what hangs."""
     counts: dict[str, Count] = {}
     for each in both:

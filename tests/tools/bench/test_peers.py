@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 import pytest
 
 from tools.bench.contract import Role, Task
+from tools.bench.network import LOOPBACK
 from tools.bench.peers import PYNETWORK2
 from tools.bench.process import Pair
 from tools.bench.workloads import WORKLOADS
+from tools.link import LinkUnavailable
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("call", "small-items", "json-items", "array-items", "latency", "file-4", "logs-1")
+SHOWN += ("backup-logs", "backup-logs-flushed", "backup-grown", "backup-50mbit-logs")
 PEERS = [
     pytest.param(WORKLOADS[name], contestant, id=f"{name}-{contestant.sides.partition(':')[0].rpartition('.')[2]}")
     for name in SHOWN
@@ -30,7 +34,12 @@ def test_a_peer_does_the_work(workload, peer, tmp_path):
     scratch.mkdir()
     task = Task(tmp_path, scratch, seconds=0.05, quick=True)
     workload.prepare(task)
-    with Pair(workload, peer, task) as pair:
+    with contextlib.ExitStack() as stack:
+        try:
+            network = stack.enter_context(workload.link.opened()) if workload.link else LOOPBACK
+        except LinkUnavailable as error:
+            pytest.skip(str(error))
+        pair = stack.enter_context(Pair(workload, peer, task, network))
         for _ in range(2):
             figures = pair.measure(30.0)
             assert list(figures) == [metric.key for metric in workload.metrics]
@@ -39,7 +48,7 @@ def test_a_peer_does_the_work(workload, peer, tmp_path):
 
 def test_every_workload_that_others_can_do_has_peers():
     assert {name for name, workload in WORKLOADS.items() if workload.asked(True) != workload.asked(False)} == {
-        *(name for name in WORKLOADS if name.startswith(("call", "small-items", "file", "logs"))),
+        *(name for name in WORKLOADS if name.startswith(("call", "small-items", "file", "logs", "backup"))),
         "json-items",
         "array-items",
         "latency",

@@ -31,7 +31,16 @@ class Sprint(Workload):
 class Hurdles(Sprint):
     name = "hurdles"
     title = "hundred metres with hurdles"
-    metrics = (Metric("time", "", "s", costs=True),)
+    metrics = (Metric("time", "", "s", costs=True, times={"snail": 1.5}),)
+
+
+class Jump(Sprint):
+    name = "jump"
+    title = "long jump"
+    metrics = (
+        Metric("length", "length", "m", Bound(7.5, plain=True)),
+        Metric("wind", "wind", "m/s", compared=False),
+    )
 
 
 def outcome(hare=(40.0, 60.0, 50.0)):
@@ -111,9 +120,42 @@ def test_ours_beside_a_peer():
             race(Hurdles(), "time", hare=(2.0, 1.0, 1.5), snail=(1.0, 2.0, 1.5)),
         ]
     ).splitlines()
-    assert cells(heading) == ["workload", "ours", "peer", "times", "by round", "we are"]
-    assert cells(ahead) == ["hundred metres", "**hare**", "snail", "3.00", "3.00 (2.00 to 4.00)", "ahead"]
-    assert cells(even) == ["hundred metres with hurdles", "**hare**", "snail", "1.00", "1.00 (0.50 to 2.00)", "even"]
+    assert cells(heading) == ["workload", "ours", "peer", "times", "by round", "we are", "target", "met"]
+    assert cells(ahead)[:6] == ["hundred metres", "**hare**", "snail", "3.00", "3.00 (2.00 to 4.00)", "ahead"]
+    assert cells(ahead)[6:] == ["", ""]
+    assert cells(even)[:5] == ["hundred metres with hurdles", "**hare**", "snail", "1.00", "1.00 (0.50 to 2.00)"]
+    assert cells(even)[5:] == ["even", ">= 1.5", "NO"]
+
+
+def test_how_many_times_as_good_as_a_peer_we_should_be():
+    good = race(Hurdles(), "time", hare=(1.0, 1.0), snail=(1.6, 1.6))
+    bad = race(Hurdles(), "time", hare=(1.0, 1.0), snail=(1.4, 1.4))
+    assert [each.met for each in report.compare(good)] == [True]
+    assert report.missed([good]) == []
+    assert report.missed([bad]) == ["hundred metres with hurdles: hare beside snail"]
+    plain = report.to_json([bad], {}, {})["comparisons"][0]
+    assert (plain["target"], plain["met"]) == (1.5, False)
+
+
+def test_a_bound_on_the_figure_itself_needs_no_limit():
+    jump = Outcome(Jump(), {"hare": {"length": {0: 8.0}, "wind": {0: 1.0}}, "snail": {"length": {0: 0.1}}})
+    rows = {(row["metric"], row["contestant"]): row for row in report.rows(jump)}
+    assert (rows["length", "hare"]["target"], rows["length", "hare"]["met"]) == (">= 7.5 m", True)
+    jump.rounds["hare"]["length"] = {0: 7.0}
+    assert report.missed([jump]) == ["long jump, length: hare"]
+
+
+def test_who_was_measured_and_has_no_such_figure_has_no_such_row():
+    jump = Outcome(Jump(), {"hare": {"length": {0: 8.0}, "wind": {0: 1.0}}, "snail": {"length": {0: 0.1}}})
+    found = [(row["metric"], row["contestant"]) for row in report.rows(jump)]
+    assert ("length", "snail") in found
+    assert ("wind", "snail") not in found
+    assert ("wind", "tortoise") in found
+
+
+def test_what_is_no_merit_is_not_compared():
+    jump = Outcome(Jump(), {name: {"length": {0: 8.0}, "wind": {0: 1.0}} for name in ("hare", "snail")})
+    assert [each.title for each in report.compare(jump)] == ["long jump, length"]
 
 
 def test_of_a_figure_that_costs_less_is_better():

@@ -6,9 +6,10 @@ import contextlib
 
 import pytest
 
-from tools.bench import workloads
+from tools.bench import report, runner, workloads
 from tools.bench.contract import Contestant, Metric, Role, Task, Workload
 from tools.bench.needs import Package
+from tools.bench.network import Shape
 from tools.bench.process import Pair, WorkerFailed
 from tools.bench.runner import Options, run
 from tools.bench.workloads.streams import consume
@@ -43,6 +44,27 @@ def test_peers_take_part_only_when_asked(tmp_path):
     outcome = run(Failing(), Options(rounds=1, folder=tmp_path, peers=False))
     assert [each.name for each in outcome.contestants] == ["limit"]
     assert outcome.missing == {}
+
+
+def test_a_workload_that_needs_a_link_where_there_can_be_none(tmp_path):
+    workload = Failing()
+    workload.link = Shape(congestion="none-such")
+    outcome = run(workload, Options(rounds=1, folder=tmp_path))
+    assert outcome.unavailable
+    assert (outcome.rounds, outcome.failures, outcome.missing) == ({}, {}, {})
+    assert not list(report.rows(outcome))
+    assert report.hints([outcome]) == f"- {workload.title}: {outcome.unavailable}"
+
+
+def test_what_is_about_a_disk_is_not_in_memory(monkeypatch, tmp_path):
+    folders = []
+    workload = Failing()
+    workload.on_disk = True
+    workload.contestants = ()
+    workload.prepare = lambda task: folders.append(task.folder)
+    monkeypatch.setattr(runner, "disk_folder", lambda: tmp_path)
+    run(workload, Options(rounds=1))
+    assert [folder.parent for folder in folders] == [tmp_path]
 
 
 def test_a_worker_that_fails_says_why(tmp_path, capfd):

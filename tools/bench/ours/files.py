@@ -8,6 +8,7 @@ from pathlib import Path
 
 from handshakes.paths import partial_name
 from pynetwork import Controller, Gateway
+from tools.bench.raw.sockets import Address
 from tools.bench.workloads.files import Fetch, FileSides
 
 __all__ = ["OurFiles"]
@@ -17,15 +18,15 @@ class OurFiles(FileSides):
     """A gateway that shares a folder, and a swarm that downloads it; every digest is made and checked."""
 
     @contextlib.contextmanager
-    def serve(self, source: Path) -> Iterator[int]:
+    def serve(self, source: Path, host: str) -> Iterator[Address]:
         """The folder is shared as "source"."""
-        with Gateway(0, host="127.0.0.1", max_poolsize=16, share={"source": source}) as gateway:
-            yield gateway.port
+        with Gateway(0, host=host, max_poolsize=16, share={"source": source}) as gateway:
+            yield host, gateway.port
 
     @contextlib.contextmanager
-    def session(self, address: int, connections: int) -> Iterator[Fetch]:
+    def session(self, address: Address, connections: int) -> Iterator[Fetch]:
         """A lane for each connection."""
-        with Controller("127.0.0.1", address).get_swarm(connections) as swarm:
+        with Controller(*address).get_swarm(connections) as swarm:
 
             def fetch(target: Path) -> None:
                 report = swarm.download("source", to=target, progress=False)

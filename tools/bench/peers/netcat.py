@@ -11,25 +11,25 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tools.bench.peers import NETCAT, TAR
-from tools.bench.peers.programs import ended, path_of
+from tools.bench.peers.programs import ended, flushing, path_of
 from tools.bench.raw.sockets import LENGTH, Address, connected, receive_exactly, served
 from tools.bench.workloads.files import Fetch, FileSides
 
-__all__ = ["Files"]
+__all__ = ["Files", "FlushedFiles"]
 
 
 class Files(FileSides):
     """Somebody has to start a new pair for each turn: a raw connection stands for the two at their keyboards."""
 
-    def serve(self, source: Path) -> AbstractContextManager[Address]:
+    def serve(self, source: Path, host: str) -> AbstractContextManager[Address]:
         """Tells each who connects the port at which netcat listens for it."""
 
         def work(sock: socket.socket) -> None:
-            with _listening(source) as port:
+            with _listening(source, host) as port:
                 sock.sendall(LENGTH.pack(port))
                 sock.recv(1)
 
-        return served(work)
+        return served(work, host)
 
     @contextlib.contextmanager
     def session(self, address: Address, connections: int) -> Iterator[Fetch]:
@@ -38,15 +38,25 @@ class Files(FileSides):
         with connected(address) as sock:
             port = memoryview(bytearray(LENGTH.size))
             receive_exactly(sock, port)
-            yield lambda target: _fetch(target, LENGTH.unpack(port)[0])
+            yield lambda target: _fetch(target, (address[0], LENGTH.unpack(port)[0]))
+
+
+class FlushedFiles(Files):
+    """With what it wrote on the disk at the end."""
+
+    @contextlib.contextmanager
+    def session(self, address: Address, connections: int) -> Iterator[Fetch]:
+        """As a line of the shell would do it."""
+        with super().session(address, connections) as fetch:
+            yield flushing(fetch)
 
 
 @contextlib.contextmanager
-def _listening(source: Path) -> Iterator[int]:
+def _listening(source: Path, host: str) -> Iterator[int]:
     tar = subprocess.Popen([path_of(TAR), "-C", str(source), "-cf", "-", "."], stdout=subprocess.PIPE)
     with ended(tar):
         assert tar.stdout is not None
-        command = [path_of(NETCAT), "-v", "-n", "-N", "-l", "127.0.0.1", "0"]
+        command = [path_of(NETCAT), "-v", "-n", "-N", "-l", host, "0"]
         netcat = subprocess.Popen(command, stdin=tar.stdout, stderr=subprocess.PIPE)
         tar.stdout.close()
         with ended(netcat):
@@ -58,9 +68,9 @@ def _listening(source: Path) -> Iterator[int]:
                 yield int(found[1])
 
 
-def _fetch(target: Path, port: int) -> None:
+def _fetch(target: Path, address: Address) -> None:
     netcat = subprocess.Popen(
-        [path_of(NETCAT), "-n", "-d", "127.0.0.1", str(port)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        [path_of(NETCAT), "-n", "-d", *map(str, address)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     with ended(netcat):
         assert netcat.stdout is not None

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from tools.bench.needs import Program
 
-__all__ = ["ended", "free_port", "path_of", "serving"]
+__all__ = ["ended", "flushing", "free_port", "path_of", "serving"]
 
 _START_SECONDS = 30.0
 _END_SECONDS = 5.0
@@ -34,12 +35,12 @@ def path_of(program: Program) -> str:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], port: int) -> Iterator[None]:
-    """Run a program that listens on that port. Raises OSError with what it printed when it does not."""
+def serving(command: Sequence[str], port: int, host: str = "127.0.0.1") -> Iterator[None]:
+    """Run a program that listens there. Raises OSError with what it printed when it does not."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         with ended(process):
-            if not _listens(process, port):
+            if not _listens(process, (host, port)):
                 log.seek(0)
                 raise OSError(f"{command[0]} does not listen: {log.read().decode(errors='replace')[-2000:]}")
             yield
@@ -59,10 +60,20 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+def _listens(process: subprocess.Popen[bytes], address: tuple[str, int]) -> bool:
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(address):
             return True
         time.sleep(_PAUSE)
     return False
+
+
+def flushing(fetch: Callable[[Path], None]) -> Callable[[Path], None]:
+    """With what it wrote on the disk at the end, for a program that does not see to that itself."""
+
+    def fetch_and_flush(target: Path) -> None:
+        fetch(target)
+        subprocess.run(["sync", "--file-system", str(target)], check=True)
+
+    return fetch_and_flush

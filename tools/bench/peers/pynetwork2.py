@@ -22,6 +22,7 @@ import numpy
 from tools.bench.peers import PYNETWORK2
 from tools.bench.peers.packing import Packing
 from tools.bench.peers.programs import free_port
+from tools.bench.raw.sockets import Address
 from tools.bench.workloads.call import CallSides, Functions
 from tools.bench.workloads.files import Fetch, FileSides
 from tools.bench.workloads.streams import Source, StreamSides
@@ -53,7 +54,7 @@ class Call(CallSides):
     @contextlib.contextmanager
     def connect(self, address: int) -> Iterator[Callable[..., Any]]:
         """One client."""
-        with _quiet(), _client(address) as client:
+        with _quiet(), _client("127.0.0.1", address) as client:
 
             def call(name: str, *arguments: Any, **keywords: Any) -> Any:
                 return _from_json(client.get_subroutine_batch(name, arguments=arguments, **keywords))
@@ -99,7 +100,7 @@ class _Stream(StreamSides):
             finally:
                 arrived.put(None)
 
-        with _quiet(), _client(address) as client:
+        with _quiet(), _client("127.0.0.1", address) as client:
             thread = threading.Thread(target=receive, daemon=True)
             thread.start()
             try:
@@ -140,20 +141,20 @@ class Files(FileSides):
     few = True
 
     @contextlib.contextmanager
-    def serve(self, source: Path) -> Iterator[int]:
+    def serve(self, source: Path, host: str) -> Iterator[Address]:
         """Files need no sharing in 2.4; which there are is asked by a subroutine."""
 
         def listing() -> list[list[str]]:
             return [[os.path.relpath(folder, source), folder, *names] for folder, _, names in os.walk(source) if names]
 
-        with _serving({"listing": _by_value(listing)}) as port:
-            yield port
+        with _serving({"listing": _by_value(listing)}, host) as port:
+            yield host, port
 
     @contextlib.contextmanager
-    def session(self, address: int, connections: int) -> Iterator[Fetch]:
+    def session(self, address: Address, connections: int) -> Iterator[Fetch]:
         """A client for each connection."""
         with _quiet(), contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(_client(address)) for _ in range(connections)]
+            clients = [stack.enter_context(_client(*address)) for _ in range(connections)]
 
             def fetch(target: Path) -> None:
                 listing = _from_json(clients[0].get_subroutine_batch("listing"))
@@ -188,15 +189,15 @@ def _by_value(function: Callable[..., Any]) -> Callable[..., bytes]:
 
 
 @contextlib.contextmanager
-def _serving(subroutines: dict[str, Callable[..., Any]]) -> Iterator[int]:
+def _serving(subroutines: dict[str, Callable[..., Any]], host: str = "127.0.0.1") -> Iterator[int]:
     port = free_port()
     with _quiet():
         gateway = _old.Gateway(port, max_poolsize=16, download_dir=tempfile.gettempdir())
         for name, subroutine in subroutines.items():
             gateway.add_subroutine(name, subroutine)
-        # As its start() does, but on the loopback only, which it knows as an address for Windows.
+        # As its start() does, but on one address only, which it knows how to do for Windows.
         gateway.listener = _backend.Listener(gateway.callback_listener, port)
-        gateway.listener.ip = "127.0.0.1"
+        gateway.listener.ip = host
         gateway.listener.daemon = True
         gateway.is_running = True
         gateway.listener.start()
@@ -209,8 +210,8 @@ def _serving(subroutines: dict[str, Callable[..., Any]]) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _client(port: int) -> Iterator[Any]:
-    controller = _old.Controller("127.0.0.1", port, download_dir=tempfile.gettempdir())
+def _client(host: str, port: int) -> Iterator[Any]:
+    controller = _old.Controller(host, port, download_dir=tempfile.gettempdir())
     for _ in range(_TRIES):
         # Between two clients its gateway does not listen for a moment.
         with contextlib.suppress(OSError):

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tools.bench.peers import RSYNC
 from tools.bench.peers.programs import free_port, path_of, serving
+from tools.bench.raw.sockets import Address
 from tools.bench.workloads.files import Fetch, FileSides
 
-__all__ = ["Files"]
+__all__ = ["Backup", "CompressedBackup", "Files", "FlushedBackup"]
 
 
-class Files(FileSides):
-    """One connection, whatever their number: there is no option for more."""
+class _Backup(FileSides):
+    """``--archive``, as its users have it, and further options. One connection, whatever their number: there is no
+    option for more.
+    """
 
-    def __init__(self) -> None:
-        self._place: list[str] = []
+    def __init__(self, *options: str) -> None:
+        self._options = [*options]
 
     @contextlib.contextmanager
-    def serve(self, source: Path) -> Iterator[str]:
+    def serve(self, source: Path, host: str) -> Iterator[Address]:
         """A daemon with one module."""
         port = free_port()
-        settings = ["use chroot = no", "reverse lookup = no", "hosts allow = 127.0.0.1"]
+        settings = ["use chroot = no", "reverse lookup = no"]
+        if ipaddress.ip_address(host).is_loopback:
+            settings += ["hosts allow = 127.0.0.1"]
         settings += ["[source]", f"path = {source}", "read only = yes"]
         if os.geteuid() == 0:
             # Else it takes the rights of nobody, who may not read what others make for themselves.
@@ -34,22 +41,35 @@ class Files(FileSides):
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "rsyncd.conf"
             config.write_text("\n".join(settings) + "\n", encoding="utf-8")
-            command = [path_of(RSYNC), "--daemon", "--no-detach", "--address=127.0.0.1", f"--port={port}"]
-            with serving([*command, f"--config={config}", f"--log-file={folder}/log"], port):
-                yield f"rsync://127.0.0.1:{port}/source/"
+            command = [path_of(RSYNC), "--daemon", "--no-detach", f"--address={host}", f"--port={port}"]
+            with serving([*command, f"--config={config}", f"--log-file={folder}/log"], port, host):
+                yield host, port
 
     @contextlib.contextmanager
-    def session(self, address: str, connections: int) -> Iterator[Fetch]:
+    def session(self, address: Address, connections: int) -> Iterator[Fetch]:
         """The time of the program's start counts."""
         del connections
+        host, port = address
 
         def fetch(target: Path) -> None:
-            options = ["--archive", "--whole-file", "--ignore-times", *self._place]
-            subprocess.run([path_of(RSYNC), *options, address, f"{target}/"], check=True)
+            options = ["--archive", *self._options]
+            subprocess.run([path_of(RSYNC), *options, f"rsync://{host}:{port}/source/", f"{target}/"], check=True)
 
         yield fetch
+
+
+Backup = _Backup
+CompressedBackup = partial(_Backup, "--compress")
+FlushedBackup = partial(_Backup, "--fsync")
+
+
+class Files(_Backup):
+    """Everything, as if nothing were known of what is there."""
+
+    def __init__(self) -> None:
+        super().__init__("--whole-file", "--ignore-times")
 
     def adopt(self, target: Path) -> None:
         """It writes over the files themselves where it is told to."""
         del target
-        self._place = ["--inplace"]
+        self._options.append("--inplace")

@@ -14,10 +14,11 @@ from typing import Any
 
 import orjson
 
+from tools.bench.peers.programs import flushing
 from tools.bench.raw.sockets import LENGTH, Address, connected, receive_exactly, served
 from tools.bench.workloads.files import Fetch, FileSides
 
-__all__ = ["Copy", "RawFiles"]
+__all__ = ["Copy", "FlushedCopy", "FlushedFiles", "RawFiles", "Update"]
 
 Job = tuple[str, int, int]
 """Path, first byte, number of bytes."""
@@ -30,7 +31,7 @@ _CAPACITY = 1 << 20
 class RawFiles(FileSides):
     """Jobs go round over the connections; a file that is large for their number is cut into as many parts."""
 
-    def serve(self, source: Path) -> AbstractContextManager[Any]:
+    def serve(self, source: Path, host: str) -> AbstractContextManager[Any]:
         """Answer lists of jobs; an empty list asks what there is."""
 
         def work(sock: socket.socket) -> None:
@@ -41,7 +42,7 @@ class RawFiles(FileSides):
                 else:
                     _send(sock, _listing(source))
 
-        return served(work)
+        return served(work, host)
 
     @contextlib.contextmanager
     def session(self, address: Address, connections: int) -> Iterator[Fetch]:
@@ -66,6 +67,16 @@ class RawFiles(FileSides):
                     thread.join()
 
             yield fetch
+
+
+class FlushedFiles(RawFiles):
+    """With all on the disk at the end."""
+
+    @contextlib.contextmanager
+    def session(self, address: Address, connections: int) -> Iterator[Fetch]:
+        """By the command, as the others."""
+        with super().session(address, connections) as fetch:
+            yield flushing(fetch)
 
 
 def _listing(source: Path) -> list[tuple[str, int]]:
@@ -149,8 +160,12 @@ def _receive(sock: socket.socket) -> memoryview:
 class Copy(FileSides):
     """``cp -a`` from folder to folder: no network at all."""
 
-    def serve(self, source: Path) -> AbstractContextManager[Any]:
+    remote = False
+    options: tuple[str, ...] = ("--archive",)
+
+    def serve(self, source: Path, host: str) -> AbstractContextManager[Any]:
         """Nothing has to run."""
+        del host
         return contextlib.nullcontext(str(source))
 
     @contextlib.contextmanager
@@ -159,6 +174,22 @@ class Copy(FileSides):
         del connections
 
         def fetch(target: Path) -> None:
-            subprocess.run(["cp", "-a", f"{address}/.", f"{target}/"], check=True)
+            subprocess.run(["cp", *self.options, f"{address}/.", f"{target}/"], check=True)
 
         yield fetch
+
+
+class Update(Copy):
+    """``cp -a --update``: only what is newer."""
+
+    options = ("--archive", "--update")
+
+
+class FlushedCopy(Copy):
+    """``cp -a``, and what it wrote on the disk at the end."""
+
+    @contextlib.contextmanager
+    def session(self, address: str, connections: int) -> Iterator[Fetch]:
+        """As a line of the shell would do it."""
+        with super().session(address, connections) as fetch:
+            yield flushing(fetch)

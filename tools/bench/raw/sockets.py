@@ -16,9 +16,9 @@ _CAPACITY = 256 * 1024
 
 
 @contextlib.contextmanager
-def served(work: Callable[[socket.socket], None]) -> Iterator[Address]:
+def served(work: Callable[[socket.socket], None], host: str = "127.0.0.1") -> Iterator[Address]:
     """Run ``work`` for each connection, in a thread, until the client leaves."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server((host, 0))
     listener.settimeout(0.1)
     stopping = threading.Event()
 

@@ -6,11 +6,13 @@ from typing import Any
 
 from tools.bench.contract import Workload
 from tools.bench.workloads.array_items import ArrayItems
+from tools.bench.workloads.backup import first_files, first_logs, grown, same
 from tools.bench.workloads.call import Call, CallUnpinned
 from tools.bench.workloads.files import large_file, large_files, small_logs
 from tools.bench.workloads.import_time import ImportTime
 from tools.bench.workloads.json_items import JsonItems
 from tools.bench.workloads.latency import Latency
+from tools.bench.workloads.links import Beside, far, lossy, slow, slow_logs
 from tools.bench.workloads.memory import AtRest, BusyLane, IdlePair
 from tools.bench.workloads.small_items import SmallItems, SmallItemsUnpinned
 
@@ -29,6 +31,21 @@ _ALL: tuple[Workload[Any], ...] = (
     large_files(4),
     small_logs(1),
     small_logs(4),
+    first_logs(),
+    first_files(),
+    same(5000),
+    same(100_000),
+    grown(),
+    first_logs(flushed=True),
+    first_files(flushed=True),
+    same(5000, flushed=True),
+    grown(flushed=True),
+    far(20, times={}),
+    far(100, times={"rsync daemon": 2.0}),
+    lossy(),
+    slow(),
+    slow_logs(),
+    Beside(),
     AtRest(),
     IdlePair(),
     BusyLane(),

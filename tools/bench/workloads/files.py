@@ -10,6 +10,7 @@ after each turn every byte is compared.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -22,9 +23,12 @@ from typing import Any, ClassVar
 import numpy
 
 from tools.bench.contract import Bound, Contestant, Metric, Role, Task, Workload
+from tools.bench.logs import log_text
 from tools.bench.peers import FILES
 
 __all__ = [
+    "COPY",
+    "RAW",
     "FileSet",
     "FileSides",
     "FileWorkload",
@@ -41,13 +45,19 @@ _BLOCK = 1 << 20
 
 
 class FileSides(ABC):
-    """What a contestant of files gives. Who would take minutes for thousands of small ones gets only a ``few``."""
+    """What a contestant of files gives. Who would take minutes for thousands of small ones gets only a ``few``; who is
+    not ``remote`` has no network between; and ``in_process`` is who starts no programs for it.
+    """
 
     few: ClassVar[bool] = False
+    remote: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
 
     @abstractmethod
-    def serve(self, source: Path) -> AbstractContextManager[Any]:
-        """Let clients read the files in and below ``source``; the context answers the address."""
+    def serve(self, source: Path, host: str) -> AbstractContextManager[Any]:
+        """Let clients read the files in and below ``source``; the context answers the address: ``host`` and the
+        port where there is a network between, and what else the sides need.
+        """
 
     @abstractmethod
     def session(self, address: Any, connections: int) -> AbstractContextManager[Fetch]:
@@ -59,11 +69,12 @@ class FileSides(ABC):
 
 @dataclass(frozen=True)
 class FileSet:
-    """So many files of so many bytes, spread over so many sub-folders."""
+    """So many files of so many bytes, spread over so many sub-folders: noise, or the text of logs."""
 
     count: int
     size: int
     folders: int = 0
+    text: bool = False
 
     def few(self) -> FileSet:
         """One folder of them, where there are several."""
@@ -77,21 +88,23 @@ class FileSet:
 
 
 def make(files: FileSet, folder: Path) -> None:
-    """Write the set with content that nothing can compress or guess."""
+    """Write the set, with content that nothing can guess, nor compress if it is noise."""
     chance = numpy.random.default_rng(1)
+    letters = random.Random(1)
     for name in files.names():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             for start in range(0, files.size, _BLOCK):
-                file.write(chance.bytes(min(_BLOCK, files.size - start)))
+                size = min(_BLOCK, files.size - start)
+                file.write(log_text(letters, size) if files.text else chance.bytes(size))
 
 
-def arrange(files: FileSet, source: Path, target: Path, resident: bool) -> None:
-    """Before a turn: new times on the sources; in the target nothing, or files of the right size with wrong
-    content.
+def arrange(files: FileSet, source: Path, target: Path, resident: bool, age: float = 0.0) -> None:
+    """Before a turn: new times on the sources, so many seconds ago; in the target nothing, or files of the right size
+    with wrong content.
     """
-    stamp = time.time_ns()
+    stamp = time.time_ns() - int(age * 1e9)
     for name in files.names():
         os.utime(source / name, ns=(stamp, stamp))
     if not resident:
@@ -111,9 +124,10 @@ def arrange(files: FileSet, source: Path, target: Path, resident: bool) -> None:
 
 
 def check(files: FileSet, source: Path, target: Path) -> None:
-    """Raise ValueError unless every byte has arrived."""
+    """Raise ValueError unless every byte has arrived, and none beside."""
     for name in files.names():
-        with (source / name).open("rb") as one, (target / name).open("rb") as other:
+        # Unbuffered: there may be a hundred thousand.
+        with open(source / name, "rb", 0) as one, open(target / name, "rb", 0) as other:
             while block := one.read(_BLOCK):
                 if block != other.read(_BLOCK):
                     raise ValueError(f"{name} did not arrive as it is")
@@ -124,8 +138,17 @@ def check(files: FileSet, source: Path, target: Path) -> None:
 _QUICK = {"file": FileSet(1, 32 << 20), "files": FileSet(4, 8 << 20), "logs": FileSet(200, 4000, folders=50)}
 
 
+_AMOUNTS: dict[str, Callable[[FileSet], float]] = {
+    "files": lambda files: files.count,
+    "rate": lambda files: files.count * files.size / 1e6,
+    "bits": lambda files: files.count * files.size * 8 / 1e6,
+}
+
+
 class FileWorkload(Workload[FileSides]):
-    """One set of files over so many connections. The figure is megabytes (10^6) or files a second."""
+    """One set of files over so many connections. The first metric is files, megabytes ("rate") or megabits (10^6) a
+    second, by its key. ``age`` is how many seconds ago the files were written.
+    """
 
     def __init__(
         self,
@@ -135,23 +158,20 @@ class FileWorkload(Workload[FileSides]):
         quick: FileSet,
         connections: int,
         *,
-        metric: Metric,
-        copy: bool = True,
+        metrics: tuple[Metric, ...],
+        contestants: tuple[Contestant, ...],
         resident: bool = False,
+        age: float = 0.0,
     ) -> None:
         self.name = name
         self.title = title
-        self.metrics = (metric,)
-        self.contestants = (
-            Contestant("raw socket, sendfile, no digests", Role.LIMIT, "tools.bench.raw.files:RawFiles"),
-            *([Contestant("cp -a, no network", Role.ORIENTATION, "tools.bench.raw.files:Copy")] if copy else []),
-            Contestant("pynetwork", Role.OURS, "tools.bench.ours.files:OurFiles"),
-            *FILES,
-        )
+        self.metrics = metrics
+        self.contestants = contestants
         self._files = files
         self._quick = quick
         self._connections = connections
         self._resident = resident
+        self._age = age
 
     def _set(self, task: Task, few: bool = False) -> tuple[FileSet, Path]:
         """The files, and the folder that they are in."""
@@ -167,24 +187,33 @@ class FileWorkload(Workload[FileSides]):
 
     def serve(self, sides: FileSides, task: Task) -> AbstractContextManager[Any]:
         """Serve the folder with them."""
-        return sides.serve(self._set(task, sides.few)[1])
+        return sides.serve(self._set(task, sides.few)[1], task.host)
 
     def measure(self, sides: FileSides, address: Any, task: Task) -> dict[str, float]:
         """All files once; connecting does not count, finding out what there is does."""
         files, source = self._set(task, sides.few)
         target = task.folder / "target"
-        arrange(files, source, target, self._resident)
+        arrange(files, source, target, self._resident, self._age)
         if self._resident:
             sides.adopt(target)
         with sides.session(address, self._connections) as fetch:
-            began = time.perf_counter()
-            fetch(target)
-            seconds = time.perf_counter() - began
+            figures = self._timed(files, lambda: fetch(target))
         check(files, source, target)
         if not self._resident:
             shutil.rmtree(target)
-        amount = files.count if self.metrics[0].key == "files" else files.count * files.size / 1e6
-        return {self.metrics[0].key: amount / seconds}
+        return figures
+
+    def _timed(self, files: FileSet, work: Callable[[], None]) -> dict[str, float]:
+        began = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - began
+        key = self.metrics[0].key
+        return {key: _AMOUNTS[key](files) / seconds}
+
+
+RAW = Contestant("raw socket, sendfile, no digests", Role.LIMIT, "tools.bench.raw.files:RawFiles")
+COPY = Contestant("cp -a, no network", Role.ORIENTATION, "tools.bench.raw.files:Copy")
+_OURS = Contestant("pynetwork", Role.OURS, "tools.bench.ours.files:OurFiles")
 
 
 def _connections(number: int) -> str:
@@ -199,8 +228,8 @@ def large_file(connections: int) -> FileWorkload:
         FileSet(1, 1 << 30),
         _QUICK["file"],
         connections,
-        metric=Metric("rate", "", "MB/s", Bound(1.0), digits=0),
-        copy=False,
+        metrics=(Metric("rate", "", "MB/s", Bound(1.0), digits=0),),
+        contestants=(RAW, _OURS, *FILES),
         resident=True,
     )
 
@@ -213,7 +242,8 @@ def large_files(connections: int) -> FileWorkload:
         FileSet(20, 50 << 20),
         _QUICK["files"],
         connections,
-        metric=Metric("rate", "", "MB/s", digits=0),
+        metrics=(Metric("rate", "", "MB/s", digits=0),),
+        contestants=(RAW, COPY, _OURS, *FILES),
     )
 
 
@@ -225,5 +255,6 @@ def small_logs(connections: int) -> FileWorkload:
         FileSet(5000, 4000, folders=50),
         _QUICK["logs"],
         connections,
-        metric=Metric("files", "", "files/s", digits=0),
+        metrics=(Metric("files", "", "files/s", digits=0),),
+        contestants=(RAW, COPY, _OURS, *FILES),
     )

@@ -15,10 +15,10 @@ from tools.bench.figures import quantile
 from tools.bench.peers import LATENCIES
 from tools.bench.workloads.streams import AsyncStreamSides, StreamSides
 
-__all__ = ["Latency", "async_source", "source"]
+__all__ = ["STAMP", "Latency", "async_source", "source"]
 
 _RATE = 100
-_STAMP = struct.Struct("<q56x")
+STAMP = struct.Struct("<q56x")
 _WARM_UP = 20
 _LONGER = 3
 
@@ -29,7 +29,7 @@ def source() -> Iterator[tuple[int, bytes]]:
     for ident in count():
         due += 1 / _RATE
         time.sleep(max(0.0, due - time.monotonic()))
-        yield ident, _STAMP.pack(time.monotonic_ns())
+        yield ident, STAMP.pack(time.monotonic_ns())
 
 
 async def async_source() -> AsyncIterator[tuple[int, bytes]]:
@@ -38,7 +38,7 @@ async def async_source() -> AsyncIterator[tuple[int, bytes]]:
     for ident in count():
         due += 1 / _RATE
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        yield ident, _STAMP.pack(time.monotonic_ns())
+        yield ident, STAMP.pack(time.monotonic_ns())
 
 
 class Latency(Workload[StreamSides]):
@@ -67,5 +67,5 @@ class Latency(Workload[StreamSides]):
         with sides.items(address) as items:
             for _ in islice(items, _WARM_UP):
                 pass
-            times = [time.monotonic_ns() - _STAMP.unpack(payload)[0] for _ident, payload in islice(items, number)]
+            times = [time.monotonic_ns() - STAMP.unpack(payload)[0] for _ident, payload in islice(items, number)]
         return {"p50": quantile(times, 0.5) / 1000, "p99": quantile(times, 0.99) / 1000}

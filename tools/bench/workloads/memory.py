@@ -16,7 +16,7 @@ import psutil
 from tools.bench.contract import Bound, Contestant, Metric, Role, Task, Workload
 from tools.bench.workloads.files import FileSet, FileSides, arrange, check, make
 
-__all__ = ["AtRest", "BusyLane", "IdlePair", "IdleSides", "Script"]
+__all__ = ["AtRest", "BusyLane", "IdlePair", "IdleSides", "Script", "peak", "restart_peak"]
 
 _LANES = 4
 _MIB = 1 << 20
@@ -135,7 +135,7 @@ class BusyLane(Workload[FileSides]):
 
     def serve(self, sides: FileSides, task: Task) -> AbstractContextManager[Any]:
         """Serve the folder with it."""
-        return sides.serve(task.folder / "source")
+        return sides.serve(task.folder / "source", task.host)
 
     def measure(self, sides: FileSides, address: Any, task: Task) -> dict[str, float]:
         """The peaks are those of the system, so nothing is missed between two looks."""
@@ -143,21 +143,23 @@ class BusyLane(Workload[FileSides]):
         arrange(self._set(task), source, target, resident=True)
         sides.adopt(target)
         with sides.session(address, _LANES) as fetch:
-            before = [_restart_peak(each) for each in (str(task.server), "self")]
+            before = [restart_peak(each) for each in (str(task.server), "self")]
             fetch(target)
-            after = [_peak(each) for each in (str(task.server), "self")]
+            after = [peak(each) for each in (str(task.server), "self")]
         check(self._set(task), source, target)
         server, client = ((late - early) / _LANES / _MIB for early, late in zip(before, after, strict=True))
         return {"server": server, "client": client}
 
 
-def _restart_peak(process: str) -> int:
+def restart_peak(process: str) -> int:
+    """Forget the peak of a process's resident memory so far; answers what is resident now, in bytes."""
     # 5: the peak becomes what is resident now (proc(5)).
     Path(f"/proc/{process}/clear_refs").write_text("5", encoding="ascii")
-    return _peak(process)
+    return peak(process)
 
 
-def _peak(process: str) -> int:
+def peak(process: str) -> int:
+    """The most memory that was resident, in bytes."""
     return _figure(Path(f"/proc/{process}/status"), "VmHWM:")
 
 

@@ -1,0 +1,43 @@
+"""Backups with one fault each, to see that a torture run finds it; see `tools.soak.torture.worker.Step`."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from pynetwork.controller import Controller
+from tools.soak.torture.scene import SHARE
+
+Options = dict[str, Any]
+
+
+def download(controller: Controller, mirror: Path, options: Options, stop: threading.Event) -> dict[str, Any]:
+    """Brings everything each time, whether it is there or not."""
+    with controller.get_swarm(2) as swarm:
+        report = swarm.download(SHARE, to=mirror, progress=False)
+    return {"files": report.files}
+
+
+def torn(controller: Controller, mirror: Path, options: Options, stop: threading.Event) -> dict[str, Any]:
+    """Has one file whose middle is missing."""
+    figures = download(controller, mirror, options, stop)
+    file = mirror / "renamed.log.1"
+    if file.exists():
+        data = file.read_bytes()
+        file.write_bytes(data[:1000] + data[2000:])
+    return figures
+
+
+def unfinished(controller: Controller, mirror: Path, options: Options, stop: threading.Event) -> dict[str, Any]:
+    """Leaves a partial file, and no small ones."""
+    figures = download(controller, mirror, options, stop)
+    (mirror / ".renamed.log.partial").write_bytes(b"")
+    for file in (mirror / "small").iterdir():
+        file.unlink()
+    return figures
+
+
+def confused(controller: Controller, mirror: Path, options: Options, stop: threading.Event) -> dict[str, Any]:
+    """Fails for no reason."""
+    raise LookupError("I am confused")

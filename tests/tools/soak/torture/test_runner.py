@@ -1,0 +1,101 @@
+"""Torture runs from end to end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.serving import PATIENCE
+from tests.system.processes import ROOT
+from tests.waiting import wait_until
+from tools.soak.torture.options import Options
+from tools.soak.torture.report import Report
+from tools.soak.torture.runner import run
+from tools.soak.torture.troubles import Ill
+
+pytestmark = pytest.mark.system
+STANDINS = "tests.tools.soak.torture.standins"
+FINE, BAD = ("-c", "pass"), ("-c", "import sys; sys.exit('it is bad')")
+
+
+def tortured(step: str, seconds: float = 3.0, verify: tuple[str, ...] = FINE) -> Report:
+    found: list[str] = []
+    report = run(
+        Options(
+            kills=3,
+            seconds=seconds,
+            rate=2e6,
+            rotate=0.7,
+            seed=5,
+            step=f"{STANDINS}:{step}",
+            verify=verify,
+            find=found.append,
+        )
+    )
+    assert report.findings == found
+    assert len(report.checks) + len(found) >= 4
+    return report
+
+
+def test_a_backup_that_carries_everything_again() -> None:
+    report = tortured("download")
+    unchanged, again = report.findings
+    assert "a backup of what has not changed carried" in unchanged
+    assert "bytes of files' data were carried again" in again
+    assert report.amounts.again > report.amounts.needed
+    assert report.written * 0.9 < report.amounts.needed
+    assert report.backups > 2
+    assert report.looks > 10
+    assert sum(report.troubles[ill] for ill in Ill) == 3
+    assert set(report.rotations) == {"renamed", "copied", "zipped", "mixed"}
+    assert report.verdict == "2 findings"
+
+
+@pytest.mark.parametrize(
+    ("step", "findings"),
+    [
+        ("torn", ["in the mirror carries a final name, but is wrong: renamed.log.1: at byte 896", "another SHA-256"]),
+        ("unfinished", ["a partial file is left: .renamed.log.partial", "small/000001 is not in the mirror"]),
+        ("confused", ["LookupError: I am confused", "the last backup ended with exit code 1", "is not in the mirror"]),
+    ],
+)
+def test_a_backup_with_a_fault(step: str, findings: list[str]) -> None:
+    report = tortured(step)
+    for finding in findings:
+        assert any(finding in found for found in report.findings), report.findings
+
+
+def test_a_mirror_that_is_not_verified() -> None:
+    report = tortured("download", 1.0, BAD)
+    assert any("verify ended with 1: it is bad" in found for found in report.findings)
+
+
+def end_by_ctrl_c(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (130, "")
+    assert out.endswith("all is well, as far as it went\n")
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("end", [end_by_ctrl_c, kill])
+def test_nobody_is_left_behind(tmp_path: Path, end: Callable[[subprocess.Popen[str]], None]) -> None:
+    options = ["--kills", "2", "--seconds", "600", "--seed", "1", "--folder", str(tmp_path / "all")]
+    command = [sys.executable, "-m", "tools.soak.torture", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        torture = psutil.Process(process.pid)
+        wait_until((tmp_path / "all/source/renamed.log.1").exists, PATIENCE)
+        children = torture.children(recursive=True)
+        assert len(children) == 3
+        end(process)
+        wait_until(lambda: not any(child.is_running() for child in children), PATIENCE)

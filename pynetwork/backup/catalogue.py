@@ -11,19 +11,19 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from handshakes.paths import from_bytes, to_bytes
 from handshakes.survey import Facts, FolderRow
-from pynetwork.backup.records import PRUNED, FileRecord, FolderRecord, HeldRecord, RunRecord, State
+from pynetwork.backup.records import PRUNED, FileRecord, FolderRecord, HeldRecord, RunRecord, State, UnfinishedRecord
 from pynetwork.backup.schema import CatalogueDamaged, is_damage, prepare, set_aside
 
 __all__ = ["Catalogue"]
 
 _BATCH: Final = 4000
-_UNTIL_COMMIT: Final = 2.0
+_UNTIL_COMMIT: Final = 0.1
 
 _FILE: Final = ", ".join(FileRecord._fields)
 _FOLDER: Final = ", ".join(FolderRecord._fields)
@@ -147,13 +147,16 @@ class Catalogue:
     def hold(self, held: HeldRecord) -> None:
         """This content is about to be replaced. Committed when this returns."""
         with self._lock:
-            self._writing().execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?)", held)
+            self._writing().execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)", held)
             self._commit()
 
-    def begin_file(self, place: str) -> None:
-        """A partial file is begun at this place."""
+    def begin_file(self, place: str, folder: int, name: bytes, device: int, inode: int) -> None:
+        """A partial file is begun at this place, of what is this file at the source. Committed when this returns."""
         with self._lock:
-            self._writing().execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?)", (to_bytes(place), self.run))
+            self._writing().execute(
+                "INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?, ?, ?, ?)",
+                (to_bytes(place), self.run, folder, name, device, inode),
+            )
             self._commit()
 
     def end_file(self, place: str) -> None:
@@ -271,19 +274,21 @@ class Catalogue:
 
     def held(self) -> list[HeldRecord]:
         """The content that earlier names of files had."""
-        return [HeldRecord(*row) for row in self.reader.execute("SELECT * FROM held")]
+        return [HeldRecord._make((*row[:-1], bool(row[-1]))) for row in self.reader.execute("SELECT * FROM held")]
 
-    def forget_held(self, but: Collection[bytes] = ()) -> None:
-        """Nothing is held any more, ``but`` what has these digests."""
+    def forget_held(self, digests: list[bytes], *, keep: bool = False) -> None:
+        """These contents are not held any more; with ``keep`` a whole run has not wanted the others."""
         with self._lock:
-            for (digest,) in self._writing().execute("SELECT digest FROM held").fetchall():
-                if digest not in but:
-                    self._writing().execute("DELETE FROM held WHERE digest = ?", (digest,))
+            writer = self._writing()
+            writer.executemany("DELETE FROM held WHERE digest = ?", [(digest,) for digest in digests])
+            if keep:
+                writer.execute("UPDATE held SET kept = 1")
             self._commit()
 
-    def unfinished(self) -> dict[str, int]:
-        """The places where a partial file was begun and has not ended, and the runs that did so last."""
-        return {from_bytes(place): run for place, run in self.reader.execute("SELECT place, run FROM unfinished")}
+    def unfinished(self) -> list[UnfinishedRecord]:
+        """The partial files that were begun and have not ended."""
+        rows = self.reader.execute("SELECT place, run, folder, name, device, inode FROM unfinished")
+        return [UnfinishedRecord(from_bytes(row[0]), *row[1:]) for row in rows]
 
     def mark_gone(self, folder: int, names: list[bytes]) -> None:
         """These are not at the source any more."""

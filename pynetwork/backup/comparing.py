@@ -18,7 +18,8 @@ from handshakes.survey import End, Facts, FileRow, FolderRow, GoneRow, LinkRow, 
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.deleting import delete_gone, put_aside
 from pynetwork.backup.finding import Finder, Wanted, identity_of, is_same_time
-from pynetwork.backup.mirror import Holdings, Mirror
+from pynetwork.backup.holding import Holdings
+from pynetwork.backup.mirror import Mirror
 from pynetwork.backup.owning import Owners
 from pynetwork.backup.places import Places
 from pynetwork.backup.records import PRUNED, FileRecord, State
@@ -99,8 +100,8 @@ class Comparer:
         self._target.close()
 
     def forget_held(self) -> None:
-        """Nothing is wanted any more that could be found in what was replaced."""
-        self._holdings.forget(self._mirror, self._target)
+        """All that was wanted is here."""
+        self._holdings.forget(self._target)
 
     def count(self, size: int, *, unchanged: bool = False) -> None:
         """A file of the source; in later rounds only what changes comes, and those were counted before."""

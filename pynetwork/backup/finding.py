@@ -19,7 +19,8 @@ from handshakes.manifest import CHUNK_SIZE, Entry, digest
 from handshakes.paths import partial_name
 from handshakes.survey import Facts
 from pynetwork.backup.catalogue import Catalogue
-from pynetwork.backup.mirror import Base, Holdings, Mirror
+from pynetwork.backup.holding import Holdings
+from pynetwork.backup.mirror import Base, Mirror
 from pynetwork.backup.records import FileRecord, State
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.directories import Directory
@@ -27,6 +28,7 @@ from pynetwork.files.folders import Folder
 
 __all__ = ["Finder", "Wanted", "identity_of", "is_same_time"]
 
+_MOST_BASES: Final = 2 * MOST_BEGINNINGS
 _SECOND: Final = 1_000_000_000
 _FAMILY: Final = re.compile(rb"(.+?)(?:[.-][0-9][0-9_.T-]*)?", re.DOTALL)
 _COMPRESSED: Final = re.compile(rb".*\.(?:gz|xz|bz2|zst|lz4|Z)", re.DOTALL)
@@ -92,13 +94,17 @@ class Finder:
         if status is not None and stat.S_ISREG(status.st_mode) and (status.st_size or not size):
             bases.append(Base(wanted.place, status.st_size, self._believed(record, status)))
         identity = (wanted.device, wanted.facts.inode)
-        if size and (record is None or (record.device, record.inode) != identity or size < record.size):
+        is_same = record is not None and (record.device, record.inode) == identity and size >= record.size
+        # A rotated log that grows is being copied from another.
+        if size and (not is_same or _is_rotated(wanted.name)):
             bases += self._other_bases(wanted, folder_path, identity)
         if size <= CHUNK_SIZE:
+            bases += [base._replace(size=size, digest=None) for base in bases if base.place and base.size > size][:2]
             bases = [base for base in map(self._measured, bases) if base is not None and base.size <= size]
             wanted.bases = list(dict.fromkeys(bases))[:MOST_BEGINNINGS]
             return
-        wanted.bases = list(dict.fromkeys(bases))[:MOST_BEGINNINGS]
+        self._holdings.take_back(self._target, wanted.place, *identity, size)
+        wanted.bases = list(dict.fromkeys(bases))[:_MOST_BASES]
         known = max((base.size for base in wanted.bases), default=0)
         if directory is not None:
             with contextlib.suppress(OSError):
@@ -123,7 +129,7 @@ class Finder:
             if (folder, record.name) != (wanted.folder, wanted.name):
                 found.append(Base(mirror.place_of(catalogue.folder_path(folder), record), record.size, record.digest))
         family = _family(wanted.name)
-        if family and family != wanted.name:
+        if _is_rotated(wanted.name):
             kin = [
                 (held.name, Base("", held.size, held.digest))
                 for held in self._holdings.in_folder(wanted.folder)
@@ -131,9 +137,16 @@ class Finder:
             ]
             for record in catalogue.in_family(wanted.folder, family):
                 if record.name != wanted.name and _family(record.name) == family:
-                    kin.append((record.name, Base(mirror.place_of(folder_path, record), record.size, record.digest)))
-            # What is copied in a rotation is the log itself; only so many can be asked about.
-            found += [base for _, base in sorted(kin, key=lambda each: each[0] != family)]
+                    base = Base(mirror.place_of(folder_path, record), record.size, record.digest)
+                    kin.append((record.name, base))
+                    if record.digest in self._holdings:
+                        # What stands there now may be what a run brought that was killed before it said so.
+                        kin.append((record.name, base._replace(digest=None)))
+            # What is copied in a rotation is the log itself, and numbers grow by one; only so many can be asked about.
+            own = _number(wanted.name)
+            found += [
+                base for _, base in sorted(kin, key=lambda each: each[0] != family and 1 + abs(_number(each[0]) - own))
+            ]
         return [base for base in found if base.size]
 
     def _measured(self, base: Base) -> Base | None:
@@ -165,6 +178,16 @@ def identity_of(device: int, inode: int) -> int:
 def is_same_time(found: int, recorded: int) -> bool:
     """Whether these are one time, as far as the file system here can keep it (FAT: two seconds)."""
     return found == recorded or (not found % _SECOND and abs(found - recorded) < 2 * _SECOND)
+
+
+def _is_rotated(name: bytes) -> bool:
+    """Whether the name is that of a log with a number or a date."""
+    return _family(name) not in {b"", name}
+
+
+def _number(name: bytes) -> int:
+    """The number, or the digits of the date, at the end of the name of a rotated log; else 0."""
+    return int(re.sub(rb"[^0-9]", b"", name[len(_family(name)) :]) or 0)
 
 
 def _family(name: bytes) -> bytes:

@@ -27,10 +27,11 @@ def finish(job: BackupJob, report: BackupReport) -> BackupReport:
         if job.surveyed:
             _clear_partials(job, folder)
         _dress_folders(job, folder)
-        job.holdings.forget(mirror, folder)
-        if not job.holdings:
-            # With what a catalogue held that is lost.
-            mirror.forget_held(folder)
+        if job.surveyed:
+            job.holdings.forget(folder)
+            if not job.holdings:
+                # With what a catalogue held that is lost.
+                mirror.forget_held(folder, ())
     if job.options.durable:
         mirror.flush()
         catalogue.flushed()
@@ -48,14 +49,14 @@ def _outcome(job: BackupJob, report: BackupReport) -> str:
 
 def _clear_partials(job: BackupJob, folder: Folder) -> None:
     """Remove partial files for which no run will come back: what they were for is complete or not there any more."""
-    for place, run in job.catalogue.unfinished().items():
+    for each in job.catalogue.unfinished():
         # Of what was not chosen this time nothing is known.
-        if place in job.refused_places or (job.options.chosen is not None and run != job.catalogue.run):
+        if each.place in job.refused_places or (job.options.chosen is not None and each.run != job.catalogue.run):
             continue
         with contextlib.suppress(OSError, UnsafePath):
-            components = folder.split(place)
+            components = folder.split(each.place)
             folder.directory(components[:-1]).remove(partial_name(components[-1]))
-        job.catalogue.end_file(place)
+        job.catalogue.end_file(each.place)
 
 
 def _dress_folders(job: BackupJob, folder: Folder) -> None:

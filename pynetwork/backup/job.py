@@ -30,6 +30,7 @@ from pynetwork.transport import backoff
 __all__ = ["MOST_LANES", "BackupJob", "BackupReport"]
 
 _SURVEY_TRIES: Final = 5
+_SURVEYS: Final = 3
 _INTERVAL: Final = 0.2
 
 
@@ -97,6 +98,7 @@ class BackupJob(BackupPlan):
         self._survey_client: Client | None = None
         self.surveyed = False
         self.rounds = 0
+        self._between_rounds = False
 
     def make_lane(self, operation: Carrier) -> BackupLane:
         """A lane with a folder of its own."""
@@ -109,7 +111,7 @@ class BackupJob(BackupPlan):
         try:
             with contextlib.closing(self._make_comparer()) as comparer:
                 self.comparer = comparer
-                self._survey_until_done(dial, comparer)
+                self._survey_until_settled(dial, comparer)
         except BaseException as error:
             if not self._stopping.is_set():
                 self._failure = error
@@ -131,6 +133,15 @@ class BackupJob(BackupPlan):
             owners=self.owners,
             mirror_deletes=self.options.mirror_deletes,
         )
+
+    def _survey_until_settled(self, dial: Callable[[], Client], comparer: Comparer) -> None:
+        """Survey again when files were replaced before they could be read: a new survey knows what has which name."""
+        for left in reversed(range(_SURVEYS)):
+            self.last_survey = not left
+            self._survey_until_done(dial, comparer)
+            if self.options.follow or not self.wait_until_settled():
+                return
+            comparer.begin_anew()
 
     def _survey_until_done(self, dial: Callable[[], Client], comparer: Comparer) -> None:
         pauses = backoff()
@@ -160,9 +171,8 @@ class BackupJob(BackupPlan):
                 if message.code != Code.PAGE:
                     raise RemoteProtocolError(f"message {message.code} came in place of a page of a survey")
                 operation.send(Code.MORE)
-                if self.rounds:
-                    # What was brought a moment ago may have another name by now.
-                    self.catalogue.commit()
+                if self._between_rounds:
+                    self._begin_round(comparer)
                 # Not while a lane writes small files: the two would wait for the interpreter's lock at each of them.
                 with self.turn.taken():
                     ended = [comparer.take(row) for row in read_rows(message.body)]
@@ -177,7 +187,7 @@ class BackupJob(BackupPlan):
         self.rounds += 1
         if not self.options.follow:
             return
-        self.catalogue.commit()
+        self._between_rounds = True
         with self.changed:
             ready = [wanted for path, wanted in self._later.items() if path not in self.wanted]
             for wanted in ready:
@@ -185,8 +195,12 @@ class BackupJob(BackupPlan):
         for wanted in ready:
             comparer.renew(wanted)
         self._flush_small()
+
+    def _begin_round(self, comparer: Comparer) -> None:
+        """What the last round brought is what this one is compared with."""
+        self._between_rounds = False
+        self.catalogue.commit()
         if not self.wanted:
-            # Whatever moved in this round has been moved.
             comparer.forget_held()
 
     # Running
@@ -196,6 +210,7 @@ class BackupJob(BackupPlan):
         more lanes while that helps.
         """
         began = time.perf_counter()
+        self.holdings.set_left_aside()
         surveyor = threading.Thread(target=self.survey, args=(dial,), name="survey", daemon=True)
         helpers = [surveyor]
         if grow:

@@ -75,7 +75,7 @@ class BackupLane(DownloadLane):
                 assert isinstance(gathering, Gathering)
                 place = gathering.wanted.place
                 self.job.touched.add(gathering.wanted.folder)
-                self.job.catalogue.begin_file(place)
+                self.job.begin_file(gathering.wanted)
                 self.job.keep(work.file, PartialFile(self._folder, work.file.entry._replace(path=place), keep=True))
                 gathering.open(self.job.mirror, self._folder)
             return work.file.entry
@@ -185,8 +185,9 @@ class BackupLane(DownloadLane):
         """Write a small file; False when that can't be, which is told in ``skipped`` then."""
         job = self.job
         wanted = job.wanted[asked.path]
-        grown = base is not None and base.place == wanted.place
         try:
+            # An empty beginning is one of every file, whatever stands there.
+            grown = base is not None and base.place == wanted.place and job.is_in_place(self._folder, base)
             if not grown:
                 job.hold(self._folder, wanted)
             write_file(self._folder, arrived._replace(path=wanted.place), data, durable=False)
@@ -308,7 +309,7 @@ class BackupLane(DownloadLane):
             self._arrived(compare, index, expected)
             return
         for base, handle in bases:
-            if base.size < offset + length or read_into(handle, view, offset) < length or digest(view) != expected:
+            if base.size < offset + length or not _is_there(bases, base, handle, view, offset, expected):
                 continue
             if base.place != gathering.wanted.place:
                 partial.write(view, offset)
@@ -346,11 +347,7 @@ class BackupLane(DownloadLane):
         offset, length = index * file.chunk, file.length(index)
         view = self._room(length)
         for base, handle in bases:
-            if (
-                base.size != offset + size
-                or read_into(handle, view[:size], offset) < size
-                or digest(view[:size]) != known
-            ):
+            if base.size != offset + size or not _is_there(bases, base, handle, view[:size], offset, known):
                 continue
             own = base.place == gathering.wanted.place
             with self.job.changed:
@@ -455,6 +452,25 @@ class BackupLane(DownloadLane):
             self.job.hold(self._folder, wanted)
         partial.complete(target)
         return "grown" if start else "moved" if gathering.moved and not gathering.own else ""
+
+
+def _is_there(
+    bases: list[tuple[Base, int]], base: Base, handle: int, view: memoryview, offset: int, expected: bytes
+) -> bool:
+    """Read what ``base`` has at ``offset``; whether that is what is expected.
+
+    A partial file that is held lacks what stood under the file's own name when it was gathered: that is tried, too.
+    """
+    if read_into(handle, view, offset) < len(view):
+        return False
+    if digest(view) == expected:
+        return True
+    if not base.place:
+        for other, its_handle in sorted(bases, key=lambda each: each[0].size):
+            size = other.size - offset
+            if 0 < size < len(view) and read_into(its_handle, view[:size], offset) == size and digest(view) == expected:
+                return True
+    return False
 
 
 class _OwnChanged(Exception):

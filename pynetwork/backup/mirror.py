@@ -12,23 +12,20 @@ import ctypes
 import functools
 import os
 import stat
-import threading
-from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from handshakes.errors import UnsafePath
 from handshakes.manifest import digest
-from handshakes.paths import from_bytes
-from pynetwork.backup.catalogue import Catalogue
+from handshakes.paths import from_bytes, partial_name
 from pynetwork.backup.names import Limits, escape, limits_of
-from pynetwork.backup.records import FileRecord, HeldRecord
+from pynetwork.backup.records import FileRecord
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.directories import Directory
 from pynetwork.files.folders import Folder
 
-__all__ = ["OWN", "Base", "Holdings", "Mirror"]
+__all__ = ["OWN", "Base", "Mirror"]
 
 OWN: Final = ".pynetwork"
 _HELD: Final = (OWN, "held")
@@ -142,12 +139,32 @@ class Mirror:
             held.close()
         return True
 
-    def forget_held(self, folder: Folder, but: Collection[bytes] = ()) -> None:
-        """Remove what is held, ``but`` what has these digests."""
+    def partial_size(self, folder: Folder, place: str) -> int:
+        """The size of the partial file of what is to stand at ``place``; 0 when there is none."""
+        components = folder.split(place)
+        try:
+            return folder.directory(components[:-1]).status(partial_name(components[-1])).st_size
+        except OSError:
+            return 0
+
+    def set_aside(self, folder: Folder, place: str, key: bytes) -> None:
+        """Hold the partial file of what is to stand at ``place`` under this key. Raises `OSError`."""
+        os.replace(self._partial_path(folder, place), self.root.joinpath(*_HELD, key.hex()))
+
+    def take_back(self, folder: Folder, place: str, key: bytes) -> None:
+        """The inverse of `set_aside`."""
+        os.replace(self.root.joinpath(*_HELD, key.hex()), self._partial_path(folder, place))
+
+    def _partial_path(self, folder: Folder, place: str) -> Path:
+        *above, name = folder.split(place)
+        return self.root.joinpath(*above, partial_name(name))
+
+    def forget_held(self, folder: Folder, left: Collection[bytes]) -> None:
+        """Remove what is held, but for what is ``left``."""
+        names = {digest_.hex() for digest_ in left}
         directory = folder.directory(_HELD, create=True)
-        kept = {digest_.hex() for digest_ in but}
         for entry in list(directory.entries()):
-            if entry.name not in kept:
+            if entry.name not in names:
                 with contextlib.suppress(OSError):
                     directory.remove(entry.name)
 
@@ -164,63 +181,6 @@ class Mirror:
                 os.sync()
         finally:
             os.close(handle)
-
-
-class Holdings:
-    """What is held, by what it was. Safe for threads."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-        self._lock = threading.Lock()
-        self._by_identity: dict[tuple[int, int], list[HeldRecord]] = defaultdict(list)
-        self._by_folder: dict[int, list[HeldRecord]] = defaultdict(list)
-        self._kept: set[bytes] = set()
-        for held in catalogue.held():
-            self._index(held)
-
-    def _index(self, held: HeldRecord) -> None:
-        self._by_identity[held.device, held.inode].append(held)
-        self._by_folder[held.folder].append(held)
-
-    def add(self, folder: int, record: FileRecord) -> None:
-        """The content of this file is held from now on; that is committed when this returns."""
-        assert record.digest is not None
-        held = HeldRecord(record.digest, record.size, record.device, record.inode, folder, record.name)
-        with self._lock:
-            self._index(held)
-        self._catalogue.hold(held)
-
-    def by_identity(self, device: int, inode: int) -> list[HeldRecord]:
-        """What was this file."""
-        with self._lock:
-            return list(self._by_identity.get((device, inode), ()))
-
-    def in_folder(self, folder: int) -> list[HeldRecord]:
-        """What was in this folder."""
-        with self._lock:
-            return list(self._by_folder.get(folder, ()))
-
-    def __bool__(self) -> bool:
-        return bool(self._by_identity)
-
-    def keep(self, digest_: bytes) -> None:
-        """What has this digest is still wanted in the next run, if it is held."""
-        with self._lock:
-            self._kept.add(digest_)
-
-    def forget(self, mirror: Mirror, folder: Folder) -> None:
-        """Let go what is held and was not to be kept."""
-        with self._lock:
-            if not self._by_identity:
-                return
-            kept = set(self._kept)
-            left = [held for group in self._by_identity.values() for held in group if held.digest in kept]
-            self._by_identity.clear()
-            self._by_folder.clear()
-            for held in left:
-                self._index(held)
-        mirror.forget_held(folder, kept)
-        self._catalogue.forget_held(kept)
 
 
 def _regular(handle: int) -> int:

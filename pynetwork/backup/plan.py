@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -11,19 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from handshakes.chunks import Compare, LargeFile, Pack, Piece, Work
-from handshakes.errors import RemoteProtocolError
+from handshakes.chunks import Compare, LargeFile, Pack, Piece, Run, Seal, Work
+from handshakes.errors import RemoteProtocolError, UnsafePath
 from handshakes.manifest import CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry, Skipped, chunk_size_for, encode_file, packs
 from handshakes.paths import to_bytes
 from handshakes.survey import Facts
+from handshakes.transfer import ChunkHead, Status
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.deleting import put_aside
 from pynetwork.backup.finding import Wanted
-from pynetwork.backup.mirror import Base, Holdings, Mirror
+from pynetwork.backup.holding import Holdings
+from pynetwork.backup.mirror import Base, Mirror
 from pynetwork.backup.owning import Owners
-from pynetwork.backup.records import PRUNED, FileRecord, State
+from pynetwork.backup.records import PRUNED, FileRecord, State, UnfinishedRecord
 from pynetwork.files import compression
 from pynetwork.files.conversation import Conversation
+from pynetwork.files.descriptors import read_into
 from pynetwork.files.downloads import Download
 from pynetwork.files.folders import Folder, reason_for
 from pynetwork.files.jobs import Progress
@@ -88,6 +92,17 @@ class Gathering:
                 self.own_size = status.st_size
             self.bases.append((base._replace(size=status.st_size), handle))
 
+    def keep_tail(self, file: LargeFile) -> None:
+        """Copy the beginning of the chunk within which the file ends as it stands: what follows may have arrived."""
+        handle = next((each for base, each in self.bases if base.place == self.wanted.place), None)
+        index, size = divmod(self.own_size, file.chunk)
+        if handle is None or not size or index not in self.own or not isinstance(file.handle, PartialFile):
+            return
+        view = memoryview(bytearray(size))
+        with contextlib.suppress(OSError):
+            if read_into(handle, view, index * file.chunk) == size:
+                file.handle.write(view, index * file.chunk)
+
     def close(self) -> None:
         """Give everything back."""
         for _, handle in self.bases:
@@ -98,6 +113,11 @@ class Gathering:
         self.own_size = 0
         self.moved = False
         self.expected.clear()
+
+
+def _is_other(entry: Entry, before: Entry) -> bool:
+    """Whether ``entry`` is another file than that was ``before``, or what is left of it."""
+    return entry.identity != before.identity or entry.size < before.size
 
 
 def local_reason(error: Exception) -> str:
@@ -151,7 +171,7 @@ class BackupPlan(Download):
         self.mirror = mirror
         self.catalogue = catalogue
         self.options = options
-        self.holdings = Holdings(catalogue)
+        self.holdings = Holdings(mirror, catalogue)
         self.wanted: dict[str, Wanted] = {}
         self._later: dict[str, Wanted] = {}
         self.refused: dict[str, str] = {}
@@ -164,6 +184,8 @@ class BackupPlan(Download):
         self._pace = None if options.limit is None else Pace(options.limit)
         self._stopping = threading.Event()
         self.touched: set[int] = set()
+        self._replaced: set[str] = set()
+        self.last_survey = False
         self.plan.open = True
 
     # What lanes need
@@ -198,10 +220,54 @@ class BackupPlan(Download):
             components = folder.split(wanted.place)
             put_aside(folder.directory(components[:-1]), components[-1], self.catalogue, wanted.folder, before)
             return
-        if before is None or not before.digest or not before.size:
-            return
-        if self.mirror.hold(folder, wanted.place, before.digest):
-            self.holdings.add(wanted.folder, before)
+        self.holdings.keep(folder, wanted.place, wanted.folder, wanted.name, before)
+
+    def begin_file(self, wanted: Wanted) -> None:
+        """A partial file of ``wanted`` is begun."""
+        self.catalogue.begin_file(wanted.place, wanted.folder, wanted.name, wanted.device, wanted.facts.inode)
+
+    def begin_again(self, work: Run | Compare | Piece | Seal, entry: Entry) -> bool:
+        """As every job; but when the name leads to another file now, or the file was cut, what was gathered is held,
+        and as a rule the next survey tells what is to be done.
+        """
+        file = work.file
+        gathering = file.origin
+        if not isinstance(gathering, Gathering) or not _is_other(entry, file.entry):
+            return super().begin_again(work, entry)
+        if isinstance(file.handle, PartialFile):
+            gathering.keep_tail(file)
+            self.let_go(file)
+            self._set_aside(gathering.wanted)
+        if self.last_survey:
+            return super().begin_again(work, entry)
+        self.plan.settle_file(file, done=False)
+        self._put_off(file.entry.path)
+        self.notify()
+        self.show()
+        return False
+
+    def _put_off(self, path: str) -> None:
+        self.wanted.pop(path, None)
+        self._replaced.add(path)
+
+    def is_whole(self, file: LargeFile, head: ChunkHead | None) -> bool:
+        """As every job; and a beginning that has the digest is one, however often the file was begun."""
+        if head is not None and head.status is Status.OK and head.digest == file.assembly.digest():
+            return head.identity == file.entry.identity
+        return super().is_whole(file, head)
+
+    def wait_until_settled(self) -> bool:
+        """Wait until all that was wanted has been dealt with; whether files were replaced meanwhile."""
+        with self.changed:
+            while self.plan.unsettled and not self._stopping.is_set():
+                self.changed.wait(0.1)
+            replaced, self._replaced = self._replaced, set()
+            return bool(replaced) and not self._stopping.is_set()
+
+    def _set_aside(self, wanted: Wanted) -> None:
+        facts = wanted.place, self.catalogue.run, wanted.folder, wanted.name, wanted.device, wanted.facts.inode
+        with contextlib.suppress(OSError, UnsafePath), self.mirror.open() as folder:
+            self.holdings.set_aside(folder, UnfinishedRecord(*facts))
 
     def is_in_place(self, folder: Folder, base: Base) -> bool:
         """Whether ``base`` is all of the file that stands at its place."""
@@ -232,9 +298,6 @@ class BackupPlan(Download):
         surveyed = asked.identity == wanted.entry.identity and arrived.size >= facts.size
         same = (arrived.mtime_ns, arrived.size, arrived.mode) == (facts.mtime_ns, facts.size, facts.mode)
         settled = steady and wanted.settled and surveyed and same
-        if not surveyed and wanted.before is not None and wanted.before.digest:
-            # It was rotated since it was surveyed. Under which name the old content is now, the next survey will tell.
-            self.holdings.keep(wanted.before.digest)
         record = FileRecord(
             wanted.name,
             facts.encode(),
@@ -337,6 +400,10 @@ class BackupPlan(Download):
         """``done`` files of ``pack`` are complete; those in ``again`` are moved again, unless that was tried enough."""
         for path, reason in skipped:
             self.skip(path, reason)
+        if not self.last_survey:
+            for other in [entry for entry in again if _is_other(entry, self.wanted[entry.path].entry)]:
+                again.remove(other)
+                self._put_off(other.path)
         if pack.tries + 1 >= _TRIES:
             for entry in again:
                 self.skip(entry.path, "it arrived damaged several times")

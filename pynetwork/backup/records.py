@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-__all__ = ["PRUNED", "FileRecord", "FolderRecord", "HeldRecord", "RunRecord", "State"]
+__all__ = ["PRUNED", "FileRecord", "FolderRecord", "HeldRecord", "RunRecord", "State", "UnfinishedRecord"]
 
 PRUNED: Final = -1
 """In place of the run in which a file was found gone: it was removed from the device as it is here."""
@@ -52,7 +52,10 @@ class FolderRecord(NamedTuple):
 
 
 class HeldRecord(NamedTuple):
-    """Content that was replaced in this run, and may be wanted under another name."""
+    """Content that was replaced, or a partial file that was set aside, and that may be wanted under another name.
+
+    ``kept``: a whole run has not wanted it.
+    """
 
     digest: bytes
     size: int
@@ -60,6 +63,18 @@ class HeldRecord(NamedTuple):
     inode: int
     folder: int
     name: bytes
+    kept: bool = False
+
+
+class UnfinishedRecord(NamedTuple):
+    """A partial file was begun at ``place`` in a run, of what was this file at the source then."""
+
+    place: str
+    run: int
+    folder: int
+    name: bytes
+    device: int
+    inode: int
 
 
 class RunRecord(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import stat
 import time
@@ -65,7 +66,7 @@ def verify(
     began = time.perf_counter()
     report = VerifyReport()
     files, size = catalogue.count_files()
-    unfinished = set(catalogue.unfinished())
+    unfinished = {each.place for each in catalogue.unfinished()}
     with mirror.open() as folder:
         for path, number, record in catalogue.all_files():
             _verify_one(folder, mirror, path, number, record, report, unfinished)
@@ -138,7 +139,7 @@ def _pieces(handle: int, view: memoryview, size: int) -> Iterator[memoryview]:
     while offset < size:
         length = min(len(view), size - offset)
         if read_into(handle, view[:length], offset) < length:
-            return
+            raise OSError(errno.EIO, "it is shorter than it was")
         yield view[:length]
         offset += length
 

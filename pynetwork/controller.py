@@ -187,7 +187,7 @@ class Controller(ControllerNames):
         - ``checksum``: compare the content of files that look unchanged, too.
         - ``include_gone``: also what was not at the backup's source any more when it was made last.
         - ``dry_run``: only say what would be restored, by size and time.
-        - ``lanes``, ``limit``, ``low_priority``, ``progress``: as with ``backup``.
+        - ``lanes``, ``limit``, ``progress``: as with ``backup``; ``low_priority``: give way to whatever is on the link.
         - ``durable``: wait at the end until everything is on the gateway's disk.
 
         Raises `Forbidden` without the right to write, `DestinationBusy` while a backup writes into ``source``,

@@ -36,7 +36,7 @@ _FIRST_PACKETS, _LEAST_PACKETS, _TARGET_PACKETS = 5, 4, 3
 # The growth of each round of the ramp: what is sent too much before the queue is seen is that times a round trip. And
 # what part of the rate the speed must have reached before it grows.
 _RAMP = 1.3
-_FOLLOWED = 0.65
+_FOLLOWED = 0.6
 _LEAST_ROUND = 0.01
 # The rate beside the speed, at the least and the most; how much of an error is mended in the time that news takes:
 # a round trip, and `_LEAD` until somebody looks.
@@ -56,7 +56,7 @@ _UNREST, _MOST_TARGET = 2.0, 0.025
 # drains, at first and later, as the first base is a guess; how many of the last bases count.
 _LEAST_CALM = 0.02
 _DRAINED_AGAIN = 2
-_FIRST_EPOCH, _LAST_EPOCH = 1.0, 10.0
+_FIRST_EPOCH, _LAST_EPOCH = 2.0, 10.0
 _BASES = 2
 # After such a pause the speed of before says nothing.
 _IDLE = 0.5

@@ -119,6 +119,7 @@ class BackupJob(BackupPlan):
             with self.changed:
                 self.plan.open = False
                 self.notify()
+                self.show()
 
     def _make_comparer(self) -> Comparer:
         return Comparer(

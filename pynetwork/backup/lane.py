@@ -195,7 +195,8 @@ class BackupLane(DownloadLane):
             skipped.append(Skipped(asked.path, local_reason(error)))
             return False
         job.give_owner(self._folder, wanted)
-        change = "grown" if grown else "moved" if base is not None else ""
+        moved = base is not None and base.place != wanted.place
+        change = "grown" if grown else "moved" if moved else ""
         job.done(wanted, asked, arrived, whole, change)
         return True
 

@@ -106,10 +106,14 @@ def restore(
         job = RestoreJob(found, dirname, options, lanes=lanes or MOST_LANES, progress=progress)
         if options.dry_run:
             return job.look(dial)
-        used = Lanes(dial, lanes or _FIRST_LANES)
+        # One more, for the survey.
+        used = Lanes(dial, (lanes or _FIRST_LANES) + 1)
+        first = used.take_one()
+        spare = [first]
         try:
-            return job.restore(used, dial, growing=lanes is None)
+            return job.restore(used, lambda: spare.pop() if spare else dial(), growing=lanes is None)
         finally:
+            first.close()
             used.close()
 
 
@@ -175,8 +179,7 @@ class RestoreJob(RestorePlan):
         if self._failure is not None:
             raise self._failure
         if self.options.durable and (self.sent or self.arranged):
-            with dial() as client:
-                client.request("files.flush", timeout=None)
+            _flush(lanes, dial)
         self._report.lanes_lost, self._report.lanes_replaced = used.lost, used.replaced
         return self._told(began)
 
@@ -225,6 +228,7 @@ class RestoreJob(RestorePlan):
             with self.changed:
                 self.plan.open = False
                 self.notify()
+                self.show()
 
     def _survey_until_done(self, dial: Callable[[], Client]) -> None:
         pauses = backoff()
@@ -422,6 +426,17 @@ class _Clashes:
             return False
         self._names.add(folded)
         return True
+
+
+def _flush(lanes: Lanes, dial: Callable[[], Client]) -> None:
+    """Wait until everything is on the gateway's disk, however long that takes."""
+    with contextlib.suppress(ConnectionLost):
+        for client in lanes.clients:
+            if client.usable:
+                client.request("files.flush", timeout=None)
+                return
+    with contextlib.closing(dial()) as client:
+        client.request("files.flush", timeout=None)
 
 
 def _row_of(folder: SourceFolder) -> bytes:

@@ -106,6 +106,7 @@ class RestorePlan(Upload):
         self.done: dict[str, int] = dict.fromkeys(("new", "changed", "same"), 0)
         self.sent = 0
         self.arranged = False
+        self.rotten = False
         self._pace = None if options.limit is None else Pace(options.limit)
         self._small: list[Entry] = []
         self._alike: list[Entry] = []
@@ -151,8 +152,8 @@ class RestorePlan(Upload):
         waiting already.
         """
         entry = wanted.entry
-        with self.changed:
-            self.wanted[entry.path] = wanted
+        # One at a time, but without the lock: that is done for every file.
+        self.wanted[entry.path] = wanted
         if entry.size > CHUNK_SIZE:
             with self.changed:
                 self._add_large(entry, known)
@@ -392,7 +393,7 @@ class RestoreLane(UploadLane):
 
     def _judge(self, entry: Entry, row: RowFields) -> RowFields:
         if row[0] == Status.OK and self._is_rotten(entry, row):
-            self.job.wanted[entry.path].rotten = True
+            self.job.wanted[entry.path].rotten = self.job.rotten = True
             return Status.FAILED, 0, row[2], 0, _NOTHING
         return row
 
@@ -424,12 +425,12 @@ class RestoreLane(UploadLane):
             super()._settle(asked, message)
 
     def _settle_pack(self, pack: Pack, asked: Asked, receipts: list[Receipt]) -> None:
-        entries = decode_page(pack.table).files
-        judged = [
-            Receipt(Status.FAILED, _ROTTEN) if self.job.wanted[entry.path].rotten else receipt
-            for entry, receipt in zip(entries, receipts, strict=True)
-        ]
-        super()._settle_pack(pack, asked, judged)
+        if self.job.rotten:
+            receipts = [
+                Receipt(Status.FAILED, _ROTTEN) if self.job.wanted[entry.path].rotten else receipt
+                for entry, receipt in zip(decode_page(pack.table).files, receipts, strict=True)
+            ]
+        super()._settle_pack(pack, asked, receipts)
 
     def _settle_held(self, pack: Pack, receipts: list[Receipt]) -> None:
         entries = decode_page(pack.table).files

@@ -222,7 +222,7 @@ def test_a_journal_that_speaks_of_what_is_not_there(at: Scene) -> None:
     with at.catalogue() as opened:
         opened.begin_run("gateway", "logs")
         for place in ("small", "sub/large", "no/such/place", "..", "a/../../b", "x" * 300, ""):
-            opened.begin_file(place)
+            opened.begin_file(place, 1, place.rpartition("/")[2].encode(), 1, 1)
     assert numbered(at.backup()) == {"files": 3, "unchanged": 3}
     with at.catalogue() as opened:
         assert opened.unfinished() == {}

@@ -88,7 +88,7 @@ def _made(addresses: list[str], *, offload: bool) -> Iterator[tuple[End, End]]:
         yield ends
     finally:
         for end in ends:
-            end_processes(os.fstat(end.namespace).st_ino)
+            end_processes(os.fstat(end.namespace).st_ino, f"/proc/{os.getpid()}/fd/{end.namespace}")
 
 
 class _Direction:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.link.namespaces import end_processes
+from tools.link.namespaces import end_processes, entering
 from tools.link.wire import TRAFFIC_SIZE, Traffic, Wire, usual_queue
 
 __all__ = ["End", "Link", "LinkUnavailable"]
@@ -116,7 +116,7 @@ class Link:
         """
         if self._emulator.poll() is not None:
             raise LinkUnavailable(f"the link's emulator has ended with exit code {self._emulator.returncode}")
-        program = subprocess.Popen(["nsenter", f"--net={end.namespace}", "--", *arguments], **options)
+        program = subprocess.Popen([*entering(end.namespace), *arguments], **options)
         self._programs.append(program)
         return program
 
@@ -141,7 +141,7 @@ class Link:
         self._emulator.stdout.close()
         # Had the emulator been killed, it would have left its programs behind.
         for end in self._ends:
-            end_processes(end.inode)
+            end_processes(end.inode, end.namespace)
         for program in self._programs:
             program.wait()
         self._figures.release()

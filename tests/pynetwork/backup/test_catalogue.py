@@ -13,7 +13,7 @@ import pytest
 from handshakes.survey import FolderRow
 from pynetwork.backup import catalogue as module
 from pynetwork.backup.catalogue import Catalogue, boot_identity
-from pynetwork.backup.records import PRUNED, FileRecord, HeldRecord, State
+from pynetwork.backup.records import PRUNED, FileRecord, HeldRecord, State, UnfinishedRecord
 from pynetwork.backup.schema import CatalogueDamaged
 from tests.pynetwork.backup.mirroring import facts, record
 
@@ -173,22 +173,28 @@ def test_what_is_held(opened: Open) -> None:
         catalogue.hold(each)
     again = opened()
     assert sorted(again.held()) == held
-    catalogue.forget_held({held[1].digest})
+    catalogue.forget_held([held[0].digest, held[2].digest])
     assert again.held() == [held[1]]
-    catalogue.forget_held()
+    catalogue.forget_held([], keep=True)
+    assert again.held() == [held[1]._replace(kept=True)]
+    catalogue.forget_held([held[1].digest])
     assert again.held() == []
 
 
 def test_the_journal_of_partial_files(opened: Open) -> None:
     catalogue = opened()
     run = catalogue.begin_run("", "")
-    catalogue.begin_file("sub/a")
-    catalogue.begin_file("sub/\udcff")
-    assert opened().unfinished() == {"sub/a": run, "sub/\udcff": run}
+    files = [
+        UnfinishedRecord("sub/a", run, 1, b"a", 2, 3),
+        UnfinishedRecord("sub/\udcff", run, 1, b"\xff", 2, 4),
+    ]
+    for each in files:
+        catalogue.begin_file(each.place, *each[2:])
+    assert opened().unfinished() == files
     catalogue.end_file("sub/a")
     catalogue.end_file("none")
     catalogue.commit()
-    assert catalogue.unfinished() == {"sub/\udcff": run}
+    assert catalogue.unfinished() == files[1:]
 
 
 def test_changes_are_listed(opened: Open) -> None:
@@ -286,7 +292,7 @@ def test_many_threads_record_while_one_reads(opened: Open, monkeypatch: pytest.M
         for number in range(200):
             catalogue.record(lane, record(b"%04d" % number, facts(number)))
             if number % 40 == 0:
-                catalogue.begin_file(f"{lane}/{number}")
+                catalogue.begin_file(f"{lane}/{number}", 1, b"name", 2, number)
                 catalogue.hold(HeldRecord(bytes([lane, number]) * 8, 1, 1, 1, 1, b"x"))
 
     threads = [threading.Thread(target=work, args=(lane,)) for lane in range(4)]

@@ -12,12 +12,24 @@ import pytest
 
 from handshakes.errors import NotFound, RemoteProtocolError
 from handshakes.manifest import Skipped, digest
-from handshakes.survey import End, Facts, FileRow, FolderRow, GoneRow, LinkRow, Row, SkippedRow, encode_file_row, read_rows
+from handshakes.survey import (
+    End,
+    Facts,
+    FileRow,
+    FolderRow,
+    GoneRow,
+    LinkRow,
+    Row,
+    SkippedRow,
+    encode_file_row,
+    read_rows,
+)
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.comparing import Comparer, Counts, stays_within
 from pynetwork.backup.finding import Wanted, identity_of
-from pynetwork.backup.mirror import Holdings, Mirror
-from pynetwork.backup.records import PRUNED, State
+from pynetwork.backup.holding import Holdings
+from pynetwork.backup.mirror import Mirror
+from pynetwork.backup.records import State
 from tests.pynetwork.backup.mirroring import SECOND, STAMP, facts, record, seen, write
 
 LONG = bool(os.environ.get("PYNETWORK_LONG"))
@@ -45,7 +57,7 @@ class Ground:
         self.touched.clear()
         self.catalogue.begin_run("", "")
         self.comparer = Comparer(
-            self.mirror, self.catalogue, Holdings(self.catalogue),
+            self.mirror, self.catalogue, Holdings(self.mirror, self.catalogue),
             want=lambda wanted: self.wanted.__setitem__(wanted.path, wanted),
             skip=self.skipped.append, touched=self.touched, **options,
         )  # fmt: skip

@@ -112,9 +112,7 @@ def test_what_was_pruned_is_put_aside(ground: Ground, name: str) -> None:
         assert kept is not None
         put_aside(ground.folder.directory(()), name, ground.catalogue, number, kept)
     stem = name[:200]
-    assert ground.places() == sorted(
-        f"{stem}.pruned-20231114T221320{suffix}" for suffix in ("", "-1", "-2")
-    )
+    assert ground.places() == sorted(f"{stem}.pruned-20231114T221320{suffix}" for suffix in ("", "-1", "-2"))
     assert sorted(os.fsdecode(kept.name) for kept in ground.catalogue.files(number)) == ground.places()
     assert all(kept.gone == PRUNED for kept in ground.catalogue.files(number))
 

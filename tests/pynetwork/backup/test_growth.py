@@ -19,6 +19,7 @@ class Lanes:
         stream = SimpleNamespace(round_trip=round_trip)
         self.clients: list[Any] = [SimpleNamespace(link=SimpleNamespace(stream=stream))]
         self.count = 2
+        self.running = True
         self._room = room
 
     def grow(self) -> bool:

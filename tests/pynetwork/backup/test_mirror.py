@@ -15,7 +15,7 @@ import pytest
 from handshakes.errors import UnsafePath
 from handshakes.manifest import digest
 from pynetwork.backup.catalogue import Catalogue
-from pynetwork.backup.mirror import OWN, Base, Holdings, Mirror
+from pynetwork.backup.mirror import OWN, Base, Mirror
 from pynetwork.backup.names import Limits
 from pynetwork.files.directories import HandleDirectory
 from pynetwork.files.folders import Folder
@@ -118,7 +118,7 @@ def test_what_is_held_is_found_by_its_digest(mirror: Mirror, folder: Folder) -> 
     assert mirror.read_base(folder, base, "sub/a") is None
     mirror.forget_held(folder, {digest(ONE)})
     assert held(mirror) == {digest(ONE).hex(): ONE}
-    mirror.forget_held(folder)
+    mirror.forget_held(folder, ())
     assert held(mirror) == {}
     assert mirror.read_base(folder, base) is None
 
@@ -159,35 +159,3 @@ def test_everything_is_brought_to_the_disk(mirror: Mirror, monkeypatch: pytest.M
     monkeypatch.setattr(os, "sync", lambda: synced.append(1))
     mirror.flush()
     assert synced == [1]
-
-
-# Holdings
-
-
-def test_holdings_are_found_by_what_they_were(mirror: Mirror, folder: Folder, catalogue: Catalogue) -> None:
-    holdings = Holdings(catalogue)
-    assert not holdings
-    one, two = record(b"a", facts(5, inode=7), b"1" * 16), record(b"b", facts(6, inode=8), b"2" * 16)
-    holdings.add(3, one)
-    holdings.add(3, two)
-    # The next run of a process that was killed knows them too.
-    for each in (holdings, Holdings(catalogue)):
-        assert each
-        assert [held.digest for held in each.by_identity(1, 7)] == [one.digest]
-        assert each.by_identity(2, 7) == each.by_identity(1, 9) == each.in_folder(4) == []
-        assert {held.name for held in each.in_folder(3)} == {b"a", b"b"}
-    for digest_ in (b"1" * 16, b"2" * 16):
-        write(mirror.root / OWN / "held" / digest_.hex(), b"x")
-    holdings.keep(b"2" * 16)
-    holdings.keep(b"9" * 16)
-    holdings.forget(mirror, folder)
-    assert list(held(mirror)) == [(b"2" * 16).hex()]
-    assert [kept.digest for kept in catalogue.held()] == [b"2" * 16]
-    assert holdings.by_identity(1, 7) == []
-    assert [kept.digest for kept in holdings.in_folder(3)] == [b"2" * 16]
-    later = Holdings(catalogue)
-    later.forget(mirror, folder)
-    assert not later
-    assert held(mirror) == {}
-    assert catalogue.held() == []
-    later.forget(mirror, folder)

@@ -31,7 +31,6 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Given]:
     return found
 
 
-
 def test_only_what_is_another_s_is_given_away(directory: Directory, given: list[Given]) -> None:
     refused: list[str] = []
     owners = Owners(refused.append)

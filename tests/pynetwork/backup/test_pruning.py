@@ -21,11 +21,12 @@ from tests.pynetwork.backup.mirroring import LARGE, SECOND, SHARE, STAMP, Scene,
 from tests.serving import KEY, controller_of
 
 DAY = 86400.0
+VIEWER = "who only looks"
 
 
 @pytest.fixture
 def at(tmp_path: Path) -> Iterator[Scene]:
-    with scene(tmp_path, key={KEY: "read, remove", "viewer": "read"}) as made:
+    with scene(tmp_path, key={KEY: "read, remove", VIEWER: "read"}) as made:
         made.controller = controller_of(made.gateway, key=KEY)
         made.put("old.log.1", new(100))
         made.put("old.log.2", new(LARGE))
@@ -113,7 +114,7 @@ def test_what_comes_back_as_it_was_is_that_again(at: Scene) -> None:
 
 
 def test_without_the_right_nothing_is_removed(at: Scene) -> None:
-    at.controller = controller_of(at.gateway, key="viewer")
+    at.controller = controller_of(at.gateway, key=VIEWER)
     for dry_run in (True, False, None):
         with pytest.raises(Forbidden, match="remove"):
             prune(at, dry_run=dry_run)

@@ -10,7 +10,12 @@ from pynetwork.backup.records import PRUNED, FileRecord, FolderRecord, HeldRecor
 
 def test_each_has_its_columns(tmp_path: Path) -> None:
     with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
-        for table, kind in {"files": FileRecord, "folders": FolderRecord, "held": HeldRecord, "runs": RunRecord}.items():
+        for table, kind in {
+            "files": FileRecord,
+            "folders": FolderRecord,
+            "held": HeldRecord,
+            "runs": RunRecord,
+        }.items():
             columns = {row[1] for row in catalogue.reader.execute(f"PRAGMA table_info({table})")}
             assert set(kind._fields) <= columns, table
 

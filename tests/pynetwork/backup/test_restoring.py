@@ -443,10 +443,10 @@ def test_who_is_in_no_hurry_gives_way(at: Scene, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(restoring.RestorePlan.__init__.__globals__["Bottleneck"], "join", noted)
     restore(at, at.share, lanes=2)
+    assert joined == []
+    restore(at, at.share, lanes=2, low_priority=True)
     assert len(joined) == 2
     assert len(set(map(id, joined))) == 1
-    restore(at, at.share, lanes=2, low_priority=False)
-    assert len(joined) == 2
 
 
 def test_an_error_of_the_caller_ends_the_restore(at: Scene) -> None:

@@ -201,6 +201,23 @@ def test_a_gateway_that_can_not_flush_says_so(at: Scene) -> None:
     assert restore(at, durable=True).complete
 
 
+def test_what_is_lost_before_all_is_on_the_disk_is_asked_again(at: Scene) -> None:
+    plant(at)
+    flush = at.gateway._verbs["files.flush"]
+    asked = []
+
+    def cut(operation: ServedOperation) -> None:
+        asked.append(operation)
+        if len(asked) == 1:
+            operation.link.stream.shutdown()
+        else:
+            flush.function(operation)
+
+    at.gateway._verbs["files.flush"] = Verb(cut, flush.right)
+    assert restore(at, durable=True).complete
+    assert len(asked) == 2
+
+
 def test_lanes_that_are_lost_are_replaced(at: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(at)
 

@@ -56,7 +56,7 @@ def test_after_a_run_that_did_not_end_all_is_looked_at(tmp_path: Path, outcome: 
             "INSERT INTO runs (began, gateway, share, outcome, figures) VALUES (0, '', '', ?, '{}')", (outcome,)
         )
         for number in range(3000):
-            connection.execute("INSERT INTO unfinished VALUES (?, 1)", (b"%0200d" % number,))
+            connection.execute("INSERT INTO unfinished VALUES (?, 1, 1, ?, 1, 1)", (b"%0200d" % number, b"x"))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("r+b") as file:
         file.seek(40 * 4096)

@@ -127,14 +127,17 @@ class _Torture:
         return time.monotonic() - self._began
 
     def note(self) -> None:
-        """Tell what was counted."""
-        report, meter = self._report, self._meter
-        report.seconds = self._elapsed()
-        report.looks = self._mirror.looks
-        report.amounts.total, report.amounts.carried, report.amounts.rows = meter.total, meter.data, meter.rows
-        report.amounts.needed = meter.new_lines + sum(
-            path.stat().st_size for path in self._places["source"].rglob("*.gz")
-        )
+        """Tell how long it took, and what was counted, if that was not told before."""
+        self._report.seconds = self._elapsed()
+        self._report.looks = self._mirror.looks
+        if not self._report.amounts.total:
+            self._note_amounts()
+
+    def _note_amounts(self) -> None:
+        amounts, meter = self._report.amounts, self._meter
+        amounts.total, amounts.carried, amounts.rows = meter.total, meter.data, meter.rows
+        compressed = sum(path.stat().st_size for path in self._places["source"].rglob("*.gz"))
+        amounts.needed = meter.new_lines + compressed
 
     def go_on(self) -> None:
         """Everything until the last trouble has come and time is up."""
@@ -293,7 +296,7 @@ class _Torture:
         self._watch.stop()
         self._take_in()
         verdict.mirror()
-        self.note()
+        self._note_amounts()
         verdict.amounts()
         verdict.verify()
         if self._options.damage:

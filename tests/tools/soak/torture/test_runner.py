@@ -43,6 +43,23 @@ def tortured(step: str, seconds: float = 3.0, verify: tuple[str, ...] = FINE) ->
     return report
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("follow", [False, True], ids=["one after the other", "following"])
+def test_twenty_kills(follow: bool) -> None:
+    """The short form of the whole: everything of a backup under everything that can befall it."""
+    found: list[str] = []
+    report = run(Options(kills=20, seconds=20, rate=3e6, seed=4, follow=follow, damage=2, find=found.append))
+    assert report.findings == found == []
+    assert report.verdict == "all is well"
+    assert len(report.checks) == 9
+    assert sum(report.troubles[ill] for ill in Ill) == 20
+    assert report.troubles[Ill.ABSENCE] == 1
+    assert report.rotations.total() >= 30
+    assert report.looks > 50
+    assert report.backups > (0 if follow else 10)
+    assert 0.9 * report.written < report.amounts.needed < report.amounts.carried + report.amounts.allowed
+
+
 def test_a_backup_that_carries_everything_again() -> None:
     report = tortured("download")
     unchanged, again = report.findings

@@ -23,7 +23,7 @@ from handshakes.errors import ConfigurationError, ConnectionLost, DeadlineExceed
 from handshakes.survey import Facts
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.destination import existing_destination, with_destination
-from pynetwork.backup.finishing import finish
+from pynetwork.backup.finishing import SHARE, finish
 from pynetwork.backup.job import MOST_LANES, BackupJob, BackupReport
 from pynetwork.backup.lock import DestinationBusy, DestinationLock
 from pynetwork.backup.mirror import Mirror
@@ -125,9 +125,9 @@ def _back_up(
     stop: threading.Event | None,
     progress: bool | Progress | None,
 ) -> BackupReport:
+    _check_share(catalogue, share, mirror)
     try:
-        # One more, for the survey.
-        used = Lanes(dial, (lanes or _FIRST_LANES) + 1)
+        used = _dial_lanes(dial, lanes)
     except (ConnectionLost, DeadlineExceeded, PoolFull) as error:
         if options.follow:
             raise _NeverConnected(str(error)) from error
@@ -153,6 +153,25 @@ def _back_up(
     finally:
         first.close()
         used.close()
+
+
+def _check_share(catalogue: Catalogue, share: str, mirror: Mirror) -> None:
+    """Raise `ConfigurationError` for a destination of another share: each would take the other's files for gone."""
+    before = catalogue.noted(SHARE)
+    if before is not None and before != share:
+        raise ConfigurationError(
+            f"{str(mirror.root)!r} is a mirror of the shared folder {before!r}; {share!r} needs a folder of its own"
+        )
+
+
+def _dial_lanes(dial: Callable[[], Client], lanes: int | None) -> Lanes:
+    """So many lanes, by itself as many as there is room for, and one more, for the survey."""
+    if lanes is not None:
+        return Lanes(dial, lanes + 1)
+    try:
+        return Lanes(dial, _FIRST_LANES + 1)
+    except PoolFull:
+        return Lanes(dial, 2)
 
 
 class _stopped_by:  # noqa: N801 - it is used as a statement

@@ -12,7 +12,10 @@ from pynetwork.backup.deleting import delete_gone
 from pynetwork.backup.job import BackupJob, BackupReport
 from pynetwork.files.folders import Folder
 
-__all__ = ["finish"]
+__all__ = ["SHARE", "finish"]
+
+SHARE = "share"
+"""Under this word the catalogue keeps of which shared folder a destination is the mirror."""
 
 
 def finish(job: BackupJob, report: BackupReport) -> BackupReport:
@@ -32,6 +35,8 @@ def finish(job: BackupJob, report: BackupReport) -> BackupReport:
             if not job.holdings:
                 # With what a catalogue held that is lost.
                 mirror.forget_held(folder, ())
+    if job.surveyed:
+        catalogue.note(SHARE, job.share)
     if job.options.durable:
         mirror.flush()
         catalogue.flushed()

@@ -23,6 +23,7 @@ from pynetwork.backup.mirror import Mirror
 from pynetwork.backup.plan import BackupPlan, Options
 from pynetwork.client import CallerOperation, Client
 from pynetwork.files.conversation import next_answer
+from pynetwork.files.folders import is_no_file
 from pynetwork.files.jobs import Carrier, Progress
 from pynetwork.lanes import Lanes
 from pynetwork.transport import backoff
@@ -69,8 +70,8 @@ class BackupReport:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that could be a backup's matter is backed up."""
-        return not self.skipped
+        """Whether all files are backed up; what is no file, or a link that leads away, is not missed."""
+        return all(is_no_file(reason) for _, reason in self.skipped)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values; undecodable bytes of names are replaced."""

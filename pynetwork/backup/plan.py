@@ -218,7 +218,8 @@ class BackupPlan(Download):
         before = wanted.before
         if before is not None and before.gone == PRUNED:
             components = folder.split(wanted.place)
-            put_aside(folder.directory(components[:-1]), components[-1], self.catalogue, wanted.folder, before)
+            with contextlib.suppress(FileNotFoundError):
+                put_aside(folder.directory(components[:-1]), components[-1], self.catalogue, wanted.folder, before)
             return
         self.holdings.keep(folder, wanted.place, wanted.folder, wanted.name, before)
 

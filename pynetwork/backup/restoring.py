@@ -171,6 +171,8 @@ class RestoreJob(RestorePlan):
             helper.start()
         try:
             used = lanes.run(self._work)
+            with self.changed:
+                self.show()
         finally:
             self.stop()
             for helper in helpers:
@@ -228,7 +230,6 @@ class RestoreJob(RestorePlan):
             with self.changed:
                 self.plan.open = False
                 self.notify()
-                self.show()
 
     def _survey_until_done(self, dial: Callable[[], Client]) -> None:
         pauses = backoff()

@@ -11,6 +11,7 @@ from typing import Any
 
 from pynetwork.backup import BackupReport, Options, PruneReport, backup, choose, prune_share
 from pynetwork.cli.common import (
+    CommandFailed,
     Exit,
     Output,
     add_credential_options,
@@ -22,8 +23,8 @@ from pynetwork.cli.common import (
     time_span,
 )
 from pynetwork.cli.display import size, visible
-from pynetwork.cli.get import is_no_file
 from pynetwork.cli.progress import progress_for
+from pynetwork.files.folders import is_no_file
 
 __all__ = ["add_pace_options", "add_parser", "priority", "report_backup", "run"]
 
@@ -99,8 +100,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Back up; 0 when all that was chosen is here."""
     output = Output(arguments)
     if arguments.delete_after_verify and arguments.older_than is None:
-        output.note("--delete-after-verify needs --older-than AGE, as in --older-than 7d")
-        return Exit.USAGE
+        raise CommandFailed("--delete-after-verify needs --older-than AGE, as in --older-than 7d", Exit.USAGE)
+    if not arguments.delete_after_verify and (arguments.older_than is not None or arguments.dry_run):
+        raise CommandFailed(
+            "--older-than and --dry-run are about what --delete-after-verify removes",
+            Exit.USAGE,
+            "--changed-before AGE chooses what is backed up.",
+        )
     chosen = choose(
         arguments.pattern,
         arguments.glob,

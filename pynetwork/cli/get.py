@@ -16,19 +16,12 @@ from pynetwork.cli.common import (
 )
 from pynetwork.cli.display import on_terminal, size, visible
 from pynetwork.files import TransferReport
-from pynetwork.files.folders import reason_for
+from pynetwork.files.folders import is_no_file, reason_for
 
-__all__ = ["add_parser", "add_transfer_options", "is_no_file", "report_transfer", "run"]
+__all__ = ["add_parser", "add_transfer_options", "report_transfer", "run"]
 
 
 _NO_SUCH_FILE = reason_for(FileNotFoundError(errno.ENOENT, ""))
-_NO_FILES = frozenset({"symbolic link", "named pipe", "socket", "device", "no regular file"})
-"""Reasons that are no failure: what is no file is told, but a folder that holds such things can still be had whole."""
-
-
-def is_no_file(reason: str) -> bool:
-    """Whether this is why something was skipped that is no file at all."""
-    return reason in _NO_FILES or reason.startswith("symbolic link")
 
 
 def add_parser(subparsers: Any) -> None:

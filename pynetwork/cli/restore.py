@@ -18,8 +18,8 @@ from pynetwork.cli.common import (
     parse_folder_address,
 )
 from pynetwork.cli.display import size, visible
-from pynetwork.cli.get import is_no_file
 from pynetwork.cli.progress import progress_for
+from pynetwork.files.folders import is_no_file
 
 __all__ = ["add_parser", "run"]
 

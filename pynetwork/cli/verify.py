@@ -91,7 +91,7 @@ def _report_verify(output: Output, report: VerifyReport) -> int:
         seconds=report.seconds,
         bad=len(report.bad),
     )
-    return Exit.ERROR if report.bad else Exit.OK
+    return Exit.ERROR if report.bad else Exit.OK if report.files else Exit.NOTHING
 
 
 def _repair(arguments: argparse.Namespace, output: Output, report: VerifyReport) -> BackupReport:

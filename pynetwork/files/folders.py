@@ -23,7 +23,18 @@ from handshakes.manifest import Entry, Page, Skipped
 from handshakes.paths import check_path, is_partial, split_native
 from pynetwork.files.directories import CREATE, HAS_HANDLES, READ, Directory, open_directory
 
-__all__ = ["NO_FILE", "Folder", "NotAFile", "Turn", "changed_at", "entry_of", "folds_case", "reason_for", "walk"]
+__all__ = [
+    "NO_FILE",
+    "Folder",
+    "NotAFile",
+    "Turn",
+    "changed_at",
+    "entry_of",
+    "folds_case",
+    "is_no_file",
+    "reason_for",
+    "walk",
+]
 
 _WINDOWS = os.name == "nt"
 _FARTHEST = (1 << 63) - 1
@@ -96,6 +107,14 @@ def reason_for(error: Exception) -> str:
     if isinstance(error, OSError):
         return _REASONS.get(error.errno or 0) or error.strerror or type(error).__name__
     return str(error)
+
+
+def is_no_file(reason: str) -> bool:
+    """Whether this is why something was skipped that is no file at all, or a link that leads away: that is no loss."""
+    return reason in _NO_FILE_AT_ALL or reason.startswith(_KINDS[stat.S_IFLNK])
+
+
+_NO_FILE_AT_ALL = frozenset({kind for mode, kind in _KINDS.items() if mode != stat.S_IFDIR} | {"no regular file"})
 
 
 def changed_at(status: os.stat_result) -> int:

@@ -225,7 +225,7 @@ def test_a_journal_that_speaks_of_what_is_not_there(at: Scene) -> None:
             opened.begin_file(place, 1, place.rpartition("/")[2].encode(), 1, 1)
     assert numbered(at.backup()) == {"files": 3, "unchanged": 3}
     with at.catalogue() as opened:
-        assert opened.unfinished() == {}
+        assert opened.unfinished() == []
     assert not at.differences()
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ def test_a_survey_that_never_ends_can_be_interrupted(at: Scene, monkeypatch: pyt
             number += 500
 
     def interrupt() -> bool:
-        if len(told) > 10:
+        if len(told) > 10 and threading.current_thread().name.startswith("lane"):
             raise KeyboardInterrupt
         return False
 

@@ -10,6 +10,7 @@ from handshakes.errors import Closed, ConnectionLost, DeadlineExceeded, RemotePr
 from handshakes.messages import Goodbye, Message, Open, Rights
 from pynetwork import link as link_module
 from pynetwork.link import Link
+from pynetwork.pacing import Bottleneck
 from pynetwork.transport import MemoryStream
 from tests.serving import PATIENCE, Background, frame, linked, opening, operating
 
@@ -177,3 +178,13 @@ def test_one_thread_sends_while_another_receives() -> None:
             served.receive(PATIENCE)
             served.send(2, b"", b"y" * 1000)
         assert receiving.result() == 20_000
+
+
+def test_an_operation_gives_way_by_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    bottleneck = Bottleneck()
+    asked: list[object] = []
+    with operating() as (_, caller, served):
+        monkeypatch.setattr(MemoryStream, "giving_way", lambda self, given: asked.append((self, given)))
+        caller.giving_way(bottleneck)
+        served.giving_way(bottleneck)
+        assert asked == [(caller._link.stream, bottleneck), (served._link.stream, bottleneck)]

@@ -417,7 +417,10 @@ def test_progress_is_told(at: Scene) -> None:
     plant(at)
     told: list[tuple[int, int, int, int]] = []
     report = restore(at, progress=lambda *figures: told.append(figures))
+    # Links are no files that are moved.
     assert told[-1] == (report.bytes, report.bytes, FILES - 2, FILES - 2)
+    restore(at, progress=lambda *figures: told.append(figures))
+    assert told[-1] == (0, 0, 0, 0)
 
 
 def test_there_is_a_limit(at: Scene) -> None:

@@ -180,6 +180,8 @@ def test_a_link_that_breaks_anywhere(at: Scene, tmp_path: Path, kind: Kind, dire
         report = None
         with contextlib.suppress(PynetworkError):
             report = restore(controller, source)
+        # The gateway may still be at what came before that.
+        wait_until(lambda: not at.gateway._pool.handlers(), PATIENCE)
         expected = seen(source)
         for path, look in seen(there(tmp_path)).items() if there(tmp_path).exists() else ():
             if not path.endswith(".partial"):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tests.pynetwork.backup.mirroring import new, write
@@ -14,7 +13,8 @@ def test_runs_are_listed(command: Commands, tmp_path: Path) -> None:
     with serving(share={"logs": shared}) as gateway:
         source = f"{address(gateway)}:logs"
         command("backup", source, to)
-        os.mkfifo(shared / "pipe")
+        write(shared / "in the way", b"x")
+        write(to / "in the way/mine", b"x")
         command("backup", source, to)
     outcome = command("backups", to)
     assert (outcome.code, outcome.err) == (0, "")

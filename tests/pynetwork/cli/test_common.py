@@ -209,10 +209,20 @@ def test_help(command: Commands, words: list[str]) -> None:
     assert outcome.out
 
 
+_WORDS: dict[str, list[str]] = {
+    "demo": [],
+    "gateway": ["f.py"],
+    "backup": ["pi:logs", "x"],
+    "restore": ["x", "pi:logs"],
+    "verify": ["x"],
+    "backups": ["x"],
+}
+
+
 def test_every_command_has_its_parser() -> None:
     for module in COMMANDS:
         name = module.__name__.split(".")[-1]  # type: ignore[attr-defined]
-        words = {"demo": [], "gateway": ["f.py"]}.get(name, ["pi", "x"])
+        words = _WORDS.get(name, ["pi", "x"])
         arguments = make_parser().parse_args([name, *words])
         assert arguments.run is module.run
         assert (arguments.json, arguments.verbose) == (False, False)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
 
-from tools.link.namespaces import end_processes, processes_in
+from tests.waiting import wait_until
+from tools.link.namespaces import end_processes, entering, processes_in
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces are of Linux")
 
@@ -16,19 +20,17 @@ def test_this_process_is_in_its_namespace_and_in_no_other():
     assert os.getpid() not in processes_in(own - 1)
 
 
-def test_who_is_about_to_enter_is_found_and_ended():
-    # It reads the namespace's path from a pipe that nobody writes: so it stands in the door.
-    number, door = os.pipe()
-    path = f"/proc/{os.getpid()}/fd/{number}"
-    command = [*entering(path), "true"]
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.readline()", *command[1:]]) as other:
-        assert other.pid not in processes_in(0, path)
-        other.kill()
-    waits = [sys.executable, "-c", "import os, sys; os.execv(sys.argv[1], sys.argv[2:])", "/bin/cat", *command]
-    with subprocess.Popen(waits, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as program:
-        program.wait()
-    os.close(number)
-    os.close(door)
+@pytest.mark.skipif(shutil.which("nsenter") is None, reason="needs nsenter of util-linux")
+def test_who_is_about_to_enter_is_ended_too(tmp_path):
+    # Nobody writes to it: whoever opens it to enter stands in the door.
+    door = os.fspath(tmp_path / "door")
+    os.mkfifo(door)
+    with subprocess.Popen([*entering(door), "true"]) as program:
+        wait_until(lambda: program.pid in processes_in(0, door))
+        assert program.pid not in processes_in(0, door + "s")
+        end_processes(0, door)
+        assert program.wait() == -signal.SIGKILL
+    assert not list(processes_in(0, door))
 
 
 def test_ending_nobody():

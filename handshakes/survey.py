@@ -49,6 +49,7 @@ __all__ = [
     "encode_skipped_row",
     "is_settled",
     "read_rows",
+    "read_runs",
 ]
 
 FACTS: Final = struct.Struct("<HIIqqq")
@@ -221,6 +222,46 @@ def read_rows(page: Bytes) -> Iterator[Row]:
         else:
             row, at = _read_other(data, at)
             yield row
+
+
+def read_runs(page: Bytes) -> Iterator[Row | list[FileRow]]:
+    """As `read_rows`; but files that follow each other come together, which is quicker where there are thousands."""
+    data = bytes(page)
+    at, end = 0, len(data)
+    new = tuple.__new__
+    run: list[FileRow] = []
+    while at < end:
+        if data[at] == _FILE_KIND:
+            start = at + 2 + _SIZE
+            after = start + data[at + 1] if start <= end else end + 1
+            if after > end:
+                raise RemoteProtocolError("a survey ends within a file's row")
+            run.append(new(FileRow, (data[start:after], data[at + 2 : start])))
+            at = after
+        else:
+            if run:
+                _check_names([row.name for row in run])
+                yield run
+                run = []
+            row, at = _read_other(data, at)
+            yield row
+    if run:
+        _check_names([row.name for row in run])
+        yield run
+
+
+def _check_names(names: list[bytes]) -> None:
+    """`_check_name` for many: one look at all of them, unless there is something to find."""
+    joined = b"/".join(names)
+    if (
+        b"\0" in joined
+        or joined.count(b"/") >= len(names)
+        or not all(names)
+        or not _NO_NAMES.isdisjoint(names)
+        or max(map(len, names)) > COMPONENT_LIMIT
+    ):
+        for name in names:
+            _check_name(name)
 
 
 def _read_other(data: bytes, at: int) -> tuple[Row, int]:

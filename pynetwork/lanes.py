@@ -241,7 +241,8 @@ class _Run:
             raise
         if self._failure is not None:
             raise self._failure
-        if self._report.lost == self._lanes.count and self._lost_by is not None:
+        # One that was dialled too late to take part is not a lane that is left.
+        if self._report.lost == len(self._threads) and self._lost_by is not None:
             raise self._lost_by
         return self._report
 

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -243,9 +244,8 @@ class Catalogue:
 
     def files(self, folder: int) -> Iterator[FileRecord]:
         """The files of a folder in the order of their names, as they were when this was called first."""
-        cursor = self.reader.cursor()
-        cursor.row_factory = _file_record
-        return cursor.execute(f"SELECT {_FILE} FROM files WHERE folder = ? ORDER BY name", (folder,))
+        rows = self.reader.execute(f"SELECT {_FILE} FROM files WHERE folder = ? ORDER BY name", (folder,))
+        return map(_as_record, rows)
 
     def file(self, folder: int, name: bytes) -> FileRecord | None:
         """One file."""
@@ -455,3 +455,6 @@ def _is_below(path: bytes, above: bytes) -> bool:
 
 def _file_record(_cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> FileRecord:
     return FileRecord._make(row)
+
+
+_as_record = partial(tuple.__new__, FileRecord)

@@ -13,8 +13,9 @@ from typing import Final
 
 from handshakes.errors import NotFound, RemoteProtocolError, UnsafePath
 from handshakes.manifest import Entry, Skipped
+from handshakes.messages import Bytes
 from handshakes.paths import from_bytes, to_bytes
-from handshakes.survey import End, Facts, FileRow, FolderRow, GoneRow, LinkRow, Row, SkippedRow, is_settled
+from handshakes.survey import End, Facts, FileRow, FolderRow, GoneRow, LinkRow, Row, SkippedRow, is_settled, read_runs
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.deleting import delete_gone, put_aside
 from pynetwork.backup.finding import Finder, Wanted, identity_of, is_same_time
@@ -103,12 +104,17 @@ class Comparer:
         """All that was wanted is here."""
         self._holdings.forget(self._target)
 
-    def count(self, size: int, *, unchanged: bool = False) -> None:
-        """A file of the source; in later rounds only what changes comes, and those were counted before."""
+    def count(self, size: int, *, files: int = 1, unchanged: int = 0) -> None:
+        """Files of the source; in later rounds only what changes comes, and those were counted before."""
         if self._first_round:
-            self.counts.files += 1
+            self.counts.files += files
             self.counts.bytes += size
             self.counts.unchanged += unchanged
+
+    @property
+    def looks_closely(self) -> bool:
+        """Whether a file may have to be looked at that is here with the same facts."""
+        return self._checksum or self._chosen is not None or self._owners is not None
 
     def begin_anew(self) -> None:
         """The survey was cut off: its rows will come again from the first on."""
@@ -128,6 +134,17 @@ class Comparer:
         with contextlib.suppress(OSError):
             self._finder.find(wanted, path, self._target.directory(components[:-1], create=True))
         self._want(wanted)
+
+    def take_page(self, page: Bytes) -> bool:
+        """Compare the rows of a page; True when one of them ended a round. Raises as ``take``."""
+        ended = False
+        for rows in read_runs(page):
+            if isinstance(rows, list):
+                self._files += len(rows)
+                self._folder_now().take_files(rows)
+            else:
+                ended |= self.take(rows)
+        return ended
 
     def take(self, row: Row) -> bool:
         """Compare the next row; True when it ended a round. Raises `RemoteProtocolError`, and `NotFound` when the whole
@@ -275,6 +292,45 @@ class _FolderNow:
             owner.escaped.append((self._path, self._place))
 
     # Rows
+
+    def take_files(self, rows: list[FileRow]) -> None:
+        """Files one after the other. As a rule hardly one of thousands has changed: what shows that is done here."""
+        owner, directory = self._owner, self._directory
+        if directory is None or self._by_name or owner.looks_closely:
+            for name, facts in rows:
+                self.take_file(name, facts)
+            return
+        status_of, records, run = directory.status, self._records, owner._catalogue.run
+        record, last = self._record, self._last
+        count = size = unchanged = 0
+        for name, facts in rows:
+            if (
+                record is not None
+                and record.name == name
+                and record.facts == facts
+                and not record.state
+                and record.gone is None
+                and name > last
+            ):
+                try:
+                    status = status_of(from_bytes(record.place or name))
+                except OSError:
+                    status = None
+                if (
+                    status is not None
+                    and status.st_size == record.size
+                    and is_same_time(status.st_mtime_ns, record.mtime_ns)
+                ):
+                    count += 1
+                    size += record.size
+                    unchanged += record.run != run
+                    record, last = next(records, None), name
+                    continue
+            self._record, self._last = record, last
+            self.take_file(name, facts)
+            record, last = self._record, self._last
+        self._record, self._last = record, last
+        owner.count(size, files=count, unchanged=unchanged)
 
     def take_file(self, name: bytes, facts: bytes) -> None:
         record = self._match(name)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from handshakes.errors import ConnectionLost, PynetworkError, RemoteProtocolError
 from handshakes.manifest import Skipped
-from handshakes.survey import read_rows
 from handshakes.transfer import Code
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.comparing import Comparer
@@ -177,9 +176,9 @@ class BackupJob(BackupPlan):
                     self._begin_round(comparer)
                 # Not while a lane writes small files: the two would wait for the interpreter's lock at each of them.
                 with self.turn.taken():
-                    ended = [comparer.take(row) for row in read_rows(message.body)]
+                    ended = comparer.take_page(message.body)
                     self._flush_small()
-                if any(ended):
+                if ended:
                     self._end_round(comparer)
                 self.wait_for_room()
             _finish(operation)

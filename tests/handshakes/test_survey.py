@@ -30,6 +30,7 @@ from handshakes.survey import (
     encode_skipped_row,
     is_settled,
     read_rows,
+    read_runs,
 )
 
 SECOND = 1_000_000_000
@@ -254,3 +255,47 @@ def test_reasons_are_text_whatever_comes_and_long_ones_are_cut() -> None:
 )
 def test_whether_a_later_change_would_show(mtime_ns: int, age: int, settled: bool) -> None:
     assert is_settled(mtime_ns, mtime_ns + age) is settled
+
+
+# Runs of files
+
+
+def flat(page: bytes) -> list[Row] | str:
+    """The rows in runs, one after the other; or what is wrong with them."""
+    rows: list[Row] = []
+    try:
+        for found in read_runs(page):
+            rows += found if isinstance(found, list) else [found]
+    except RemoteProtocolError:
+        return "refused"
+    return rows
+
+
+def single(page: bytes) -> list[Row] | str:
+    try:
+        return list(read_rows(page))
+    except RemoteProtocolError:
+        return "refused"
+
+
+@given(st.lists(st.one_of([st.sampled_from([raw for _, raw in ROWS.values()]), st.binary(max_size=80)]), max_size=12))
+@example([])
+def test_runs_have_the_same_rows(parts: list[bytes]) -> None:
+    page = b"".join(parts)
+    assert flat(page) == single(page)
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0", b"x" * 255])
+def test_one_odd_name_among_many(name: bytes) -> None:
+    facts = Facts(0o644, 0, 0, 5, 6, 7)
+    good = [encode_file_row(b"file%d" % number, facts) for number in range(5)]
+    for page in (b"".join([*good, encode_file_row(name, facts), *good]), encode_file_row(name, facts)):
+        assert flat(page) == single(page)
+    assert (single(page) == "refused") == (len(name) < 255)
+
+
+def test_files_that_follow_each_other_come_together() -> None:
+    facts = Facts(0o644, 0, 0, 5, 6, 7)
+    row = encode_file_row(b"file", facts)
+    found = list(read_runs(row + row + encode_end(End(2, 0)) + row))
+    assert [len(each) if isinstance(each, list) else each for each in found] == [2, End(2, 0), 1]

@@ -285,6 +285,50 @@ def test_a_proof_can_not_be_passed_on_through_another_certificate(certificates: 
         relaying.result()
 
 
+# Backups
+
+
+def test_what_a_backup_is_told(tmp_path: Path) -> None:
+    share, to = tmp_path / "share", tmp_path / "to"
+    write(share / "a.log", b"x" * 10)
+    write(share / "b.log", b"x" * 1000)
+    write(share / "c.txt", b"x" * 10)
+    with serving(share={"logs": share}) as gateway:
+        controller = controller_of(gateway)
+        chosen = controller.backup(
+            "logs", to, pattern=".+", glob="*.log", min_size=5, max_size=100, changed_before=60, lanes=1, limit=1e9,
+            low_priority=True, compress=False, owner=True, durable=False, progress=False,
+        )  # fmt: skip
+        assert (chosen.files, chosen.new) == (1, 1)
+        assert controller.backup("logs", to, changed_within=60, progress=False).files == 0
+        whole = controller.backup("logs", to, checksum=True, mirror_deletes=True, progress=False)
+        assert (whole.files, whole.unchanged, whole.new) == (3, 1, 2)
+        assert sorted(path.name for path in to.iterdir()) == [".pynetwork", "a.log", "b.log", "c.txt"]
+        with pytest.raises(ConfigurationError, match="regular expression"):
+            controller.backup("logs", to, pattern="[")
+        with pytest.raises(Forbidden, match="remove"):
+            controller.prune("logs", to, older_than=60)
+
+
+def test_what_is_backed_up_can_be_pruned(tmp_path: Path) -> None:
+    share, to = tmp_path / "share", tmp_path / "to"
+    write(share / "old.log", b"x" * 10)
+    with serving(share={"logs": share}, rights="read, remove") as gateway:
+        controller = controller_of(gateway)
+        controller.backup("logs", to, progress=False)
+        assert controller.prune("logs", to, older_than=1e12).removed == []
+        assert controller.prune("logs", to, older_than=60, dry_run=True).removed == ["old.log"]
+        assert (share / "old.log").exists()
+        assert controller.prune("logs", to, older_than=60, dry_run=False).removed == ["old.log"]
+    assert not (share / "old.log").exists()
+    assert (to / "old.log").read_bytes() == b"x" * 10
+
+
+@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1:1857"), ("::1", "[::1]:1857"), ("pi", "pi:1857")])
+def test_its_address_is_for_people(host: str, address: str) -> None:
+    assert Controller(host).address == address
+
+
 # Stopping, talking
 
 

@@ -256,6 +256,113 @@ def test_closed_while_a_lane_is_being_replaced() -> None:
         assert not any(client.usable for client in dialled)
 
 
+# More of them
+
+
+def test_lanes_join_a_job_that_runs() -> None:
+    with serving(whoami) as gateway:
+        lanes = Lanes(controller_of(gateway).get_client, 1)
+        together = threading.Barrier(3, timeout=PATIENCE)
+        over: list[int] = []
+        seen: list[int] = []
+
+        def work(client: Client, lane: int) -> None:
+            if lane < 2:
+                assert lanes.running
+                assert lanes.grow()
+            together.wait()
+            seen.append(client.call("whoami"))
+
+        assert not lanes.grow()
+        assert lanes.run(work, over.append) == LanesReport(0, 0)
+        assert sorted(over) == [0, 1, 2]
+        assert len(set(seen)) == lanes.count == 3
+        assert not lanes.running
+        assert not lanes.grow()
+        lanes.close()
+        assert not any(client.usable for client in lanes.clients)
+
+
+def test_where_there_is_no_room_nothing_grows() -> None:
+    with serving(whoami, max_poolsize=2) as gateway:
+        lanes = Lanes(controller_of(gateway).get_client, 2)
+        grown: list[bool] = []
+        assert lanes.run(lambda _client, _lane: grown.append(lanes.grow())) == LanesReport(0, 0)
+        assert grown == [False, False]
+        assert lanes.count == 2
+        lanes.close()
+        assert not lanes.grow()
+
+
+def test_a_lane_that_comes_too_late_is_closed_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(whoami) as gateway:
+        lanes = Lanes(controller_of(gateway).get_client, 1)
+        late: list[bool] = []
+
+        def work(_client: Client, _lane: int) -> None:
+            running = lanes._running
+            assert running is not None
+            monkeypatch.setattr(running, "add", lambda _lane: False)
+            late.append(lanes.grow())
+
+        lanes.run(work)
+        assert late == [False]
+        assert lanes.count == 2
+        lanes.close()
+        assert not any(client.usable for client in lanes.clients)
+
+
+def test_all_lanes_that_took_part_are_lost_although_another_was_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "REDIALS", 0)
+    with serving(whoami) as gateway:
+        lanes = Lanes(controller_of(gateway).get_client, 2)
+
+        def work(client: Client, lane: int) -> None:
+            if lane == 0:
+                running = lanes._running
+                assert running is not None
+                monkeypatch.setattr(running, "add", lambda _lane: False)
+                lanes.grow()
+            client.link.stream.shutdown()
+            client.call("whoami")
+
+        with pytest.raises(ConnectionLost):
+            lanes.run(work)
+        assert lanes.count == 3
+        lanes.close()
+
+
+def test_a_lane_that_joined_is_replaced_like_the_others() -> None:
+    with serving(whoami) as gateway:
+        lanes = Lanes(controller_of(gateway).get_client, 1)
+        joined = threading.Event()
+        lost: list[int] = []
+
+        def work(client: Client, lane: int) -> None:
+            if lane == 0:
+                assert lanes.grow()
+                assert joined.wait(PATIENCE)
+            elif not lost:
+                lost.append(lane)
+                client.link.stream.shutdown()
+            else:
+                joined.set()
+            client.call("whoami")
+
+        assert lanes.run(work) == LanesReport(lost=0, replaced=1)
+        lanes.close()
+
+
+def test_one_client_can_be_taken_for_something_else() -> None:
+    with serving(whoami) as gateway:
+        lanes = Lanes(controller_of(gateway).get_client, 3)
+        taken = lanes.take_one()
+        assert lanes.count == 2
+        lanes.close()
+        assert taken.ping() > 0
+        taken.close()
+
+
 # A client that exists
 
 

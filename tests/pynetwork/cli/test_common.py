@@ -14,12 +14,16 @@ from pynetwork.cli.common import (
     Address,
     CommandFailed,
     Exit,
+    FolderAddress,
     Output,
+    byte_count,
     exit_code,
     explain,
     parse_address,
+    parse_folder_address,
     read_key,
     run_guarded,
+    time_span,
 )
 from tests.pynetwork.cli.commands import Commands, address, interrupt, process
 from tests.serving import KEY, controller_of, serving
@@ -43,6 +47,59 @@ SILENT = argparse.Namespace(json=False, verbose=False)
 def test_addresses(text: str, wanted: Address) -> None:
     assert parse_address(text) == wanted
     assert parse_address(str(wanted)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("pi:logs", FolderAddress(Address("pi", 1857), "logs")),
+        ("pi:2000:logs", FolderAddress(Address("pi", 2000), "logs")),
+        ("pi:/var/log", FolderAddress(Address("pi", 1857), "/var/log")),
+        ("10.0.0.7:1:a b", FolderAddress(Address("10.0.0.7", 1), "a b")),
+        ("[::1]:1857:logs", FolderAddress(Address("::1", 1857), "logs")),
+        ("[::1]:logs", FolderAddress(Address("::1", 1857), "logs")),
+    ],
+)
+def test_addresses_of_folders(text: str, wanted: FolderAddress) -> None:
+    assert parse_folder_address(text) == wanted
+    assert parse_folder_address(str(wanted)) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "logs", "pi:", ":logs", "[::1]", "[::1]:", "pi:0:logs", "pi:x:logs", "a b:logs"])
+def test_what_is_no_address_of_a_folder(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        parse_folder_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("0", 0), ("500", 500), ("64k", 64_000), ("64K", 64_000), ("64KiB", 65_536), ("64ki", 65_536), ("2M", 2_000_000),
+        ("1.5G", 1_500_000_000), ("1.5Gi", 1_610_612_736), ("2T", 2 * 10**12), ("10 MB", 10_000_000), (" 5b ", 5),
+    ],
+)  # fmt: skip
+def test_numbers_of_bytes(text: str, wanted: int) -> None:
+    assert byte_count(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "k", "-1", "1e3", "5x", "1,5M", "1.M", "M5", "9" * 20, "99999999T", "2Ti", "\u0665"])
+def test_what_is_no_number_of_bytes(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="no number of bytes"):
+        byte_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("0", 0), ("90", 90), ("90s", 90), ("1.5m", 90), ("12h", 43_200), ("7d", 604_800), ("2W", 1_209_600), (" 5 m ", 300)],
+)
+def test_spans_of_time(text: str, wanted: float) -> None:
+    assert time_span(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "d", "-1d", "soon", "5y", "1h30m", "9" * 12, "1e3"])
+def test_what_is_no_span_of_time(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="no span of time"):
+        time_span(text)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from pynetwork.backup.schema import CatalogueDamaged, is_damage, prepare, set_as
 
 __all__ = ["Catalogue"]
 
+# Behind all names, and all paths: no name has so many bytes.
+_LAST: Final = b"\xff" * 256
 _BATCH: Final = 4000
 _UNTIL_COMMIT: Final = 0.1
 
@@ -219,10 +221,8 @@ class Catalogue:
 
     def folders_in(self, path: bytes) -> list[bytes]:
         """The paths of the folders directly in one."""
-        start = path + b"/" if path else b""
-        rows = self.reader.execute(
-            "SELECT path FROM folders WHERE path > ? AND path < ?", (start, start + b"\xff")
-        ).fetchall()
+        start, end = (path + b"/", path + b"0") if path else (b"", _LAST)
+        rows = self.reader.execute("SELECT path FROM folders WHERE path > ? AND path < ?", (start, end)).fetchall()
         return [below for (below,) in rows if b"/" not in below[len(start) :]]
 
     def set_folder_place(self, folder: int, place: str) -> None:
@@ -268,7 +268,7 @@ class Catalogue:
         """The files of a folder whose names begin with ``stem``, at most 64."""
         rows = self.reader.execute(
             f"SELECT {_FILE} FROM files WHERE folder = ? AND name >= ? AND name < ? AND digest IS NOT NULL LIMIT 64",
-            (folder, stem, stem + b"\xff"),
+            (folder, stem, stem + _LAST),
         )
         return [FileRecord(*row) for row in rows]
 
@@ -311,7 +311,7 @@ class Catalogue:
             writer = self._writing()
             found = writer.execute(
                 "SELECT id, path FROM folders WHERE (path = ? OR (path >= ? AND path < ?)) AND gone IS NULL",
-                (path, below, below + b"\xff"),
+                (path, below, path + b"0"),
             ).fetchall()
             count = 0
             for folder, whole in found:

@@ -24,10 +24,11 @@ from pynetwork.backup.mirror import Mirror
 from pynetwork.backup.owning import Owners
 from pynetwork.backup.places import Places
 from pynetwork.backup.records import PRUNED, FileRecord, State
+from pynetwork.files.arranging import leads_within
 from pynetwork.files.directories import Directory
 from pynetwork.files.folders import reason_for
 
-__all__ = ["Comparer", "Counts", "stays_within"]
+__all__ = ["Comparer", "Counts"]
 
 _IN_THE_WAY: Final = "a folder that was backed up has its name here, and goes only if deletions are mirrored"
 _LEADS_OUT: Final = "symbolic link that leads out of the folder"
@@ -194,7 +195,7 @@ class Comparer:
         if self._first_round and number in self._seen:
             raise RemoteProtocolError(f"a survey has the folder {from_bytes(row.path)!r} twice")
         self._seen.add(number)
-        if not row.complete:
+        if self._first_round and not row.complete:
             self._unread.append(row.path)
         self._now = _FolderNow(self, row, number, known=known is not None)
 
@@ -463,7 +464,7 @@ class _FolderNow:
         """Make the link, unless it is there."""
         owner = self._owner
         target = from_bytes(row.target)
-        if not stays_within(path, target):
+        if not leads_within(path.count("/"), target):
             owner._skip(Skipped(path, _LEADS_OUT))
             return
         place = self._place_of(directory, row.name, record)
@@ -498,22 +499,3 @@ def _is_folder(directory: Directory, name: str) -> bool:
         return stat.S_ISDIR(directory.status(name).st_mode)
     except OSError:
         return False
-
-
-def stays_within(path: str, target: str) -> bool:
-    """Whether a link at ``path`` to ``target`` surely leads to somewhere in the same share.
-
-    Going up counts only at the beginning of the target: behind a name, that might be a link itself, ``..`` is anywhere.
-    """
-    if target.startswith("/") or "\0" in target:
-        return False
-    room = path.count("/")
-    going_up = True
-    for part in target.split("/"):
-        if part == "..":
-            room -= 1
-            if not going_up or room < 0:
-                return False
-        elif part not in {"", "."}:
-            going_up = False
-    return True

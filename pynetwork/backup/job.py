@@ -119,7 +119,6 @@ class BackupJob(BackupPlan):
             with self.changed:
                 self.plan.open = False
                 self.notify()
-                self.show()
 
     def _make_comparer(self) -> Comparer:
         return Comparer(
@@ -221,6 +220,8 @@ class BackupJob(BackupPlan):
             helper.start()
         try:
             used = lanes.run(self._work)
+            with self.changed:
+                self.show()
         finally:
             self.stop()
             for helper in helpers:

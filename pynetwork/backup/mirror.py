@@ -8,7 +8,6 @@ What is held are second names of the same data, by digest; a run that ends well 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import stat
@@ -23,6 +22,7 @@ from pynetwork.backup.names import Limits, escape, limits_of
 from pynetwork.backup.records import FileRecord
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.directories import Directory
+from pynetwork.files.flushing import flush
 from pynetwork.files.folders import Folder
 
 __all__ = ["OWN", "Base", "Mirror"]
@@ -169,18 +169,8 @@ class Mirror:
                     directory.remove(entry.name)
 
     def flush(self) -> None:
-        """Wait until everything that was written here is on the disk (``syncfs``, elsewhere ``sync``)."""
-        handle = os.open(self.root, os.O_RDONLY)
-        try:
-            syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None
-            if syncfs is not None:
-                if syncfs(handle):
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number), str(self.root))
-            elif hasattr(os, "sync"):
-                os.sync()
-        finally:
-            os.close(handle)
+        """Wait until everything that was written here is on the disk. Raises `OSError`."""
+        flush(self.root)
 
 
 def _regular(handle: int) -> int:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 
 from handshakes.deltas import PieceWant, decode_grown, decode_ranges, encode_grown_rows
 from handshakes.errors import RemoteProtocolError, UnsafePath
-from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, decode_page
+from handshakes.manifest import DIGEST_SIZE, PACK_FILES, PACK_SIZE, PACK_TABLE, decode_page
 from handshakes.messages import Bytes, Message
 from handshakes.transfer import ChunkHead, Code, Compressed, Status, Want, encode_rows
 from pynetwork.files import compression
@@ -176,7 +176,7 @@ class Answerer:
             self._send(Code.SUMS, head.encode(), b"".join(found))
 
     def _pack(self, message: Message) -> None:
-        entries = decode_page(message.body).files
+        entries = decode_page(message.body).files if len(message.body) <= PACK_TABLE else []
         if not 0 < len(entries) <= PACK_FILES or sum(entry.size for entry in entries) > PACK_SIZE:
             raise RemoteProtocolError(f"a pack of {len(entries)} files, or of too many bytes, was asked for")
         rows, data = self._reader.read_pack(entries)

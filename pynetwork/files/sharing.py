@@ -50,6 +50,8 @@ _PAGE_SIZE = 64 << 10
 _FIRST_PAGE = 8 << 10
 _SHORTEST_INTERVAL = 0.02
 _LONGEST_INTERVAL = 30.0
+# So many times as long as a round took of the processor's time it is left alone.
+_REST = 4
 _NOTHING = bytes(16)
 
 
@@ -125,14 +127,21 @@ class FileService:
 
     def _survey(self, operation: ServedOperation, share: str, interval: float | None = None) -> None:
         """All rows; with ``interval`` go on telling what changes, looking every so many seconds."""
-        if interval is not None and not _SHORTEST_INTERVAL <= interval <= _LONGEST_INTERVAL:
+        if interval is not None and not (
+            isinstance(interval, (int, float)) and _SHORTEST_INTERVAL <= interval <= _LONGEST_INTERVAL
+        ):
             raise BadRequest(f"a folder can be followed every {_SHORTEST_INTERVAL} to {_LONGEST_INTERVAL} seconds")
         with self._open_share(share, portable=False) as folder:
             surveyor = Surveyor(folder, follow=interval is not None)
             window = _Window(operation)
-            window.send_pages(surveyor.survey())
-            while interval is not None and not window.pause(interval):
-                window.send_pages(surveyor.changes())
+            if not window.send_pages(surveyor.survey()) or interval is None:
+                return
+            worked = 0.0
+            while not window.pause(min(_LONGEST_INTERVAL, max(interval, _REST * worked))):
+                began = time.thread_time()
+                if not window.send_pages(surveyor.changes()):
+                    return
+                worked = time.thread_time() - began
 
     def _fetch(self, operation: ServedOperation, share: str, options: object = None) -> None:
         wishes = _Wishes.of(options)
@@ -227,14 +236,19 @@ class _Window:
         self._operation = operation
         self._credit = PAGE_WINDOW
 
-    def send_pages(self, rows: Generator[bytes, None, None]) -> None:
-        """Send these rows, joined to pages. They are closed, so that whoever keeps an error keeps no folder open."""
+    def send_pages(self, rows: Generator[bytes, None, None]) -> bool:
+        """Send these rows, joined to pages; False when the caller has had enough of them.
+
+        They are closed, so that whoever keeps an error keeps no folder open.
+        """
         with contextlib.closing(rows):
             for page in _pages(rows):
                 while not self._credit:
-                    self._take(self._operation.receive())
+                    if self._take(self._operation.receive()):
+                        return False
                 self._operation.send(Code.PAGE, b"", page)
                 self._credit -= 1
+        return True
 
     def pause(self, seconds: float) -> bool:
         """Wait for the next round; True when the caller has had enough."""
@@ -249,6 +263,8 @@ class _Window:
         if message.code not in (Code.MORE, Code.FINISH):
             raise RemoteProtocolError("something else than MORE came while a folder was listed")
         self._credit += message.code == Code.MORE
+        if self._credit > PAGE_WINDOW:
+            raise RemoteProtocolError("more pages of a listing were asked for than were sent")
         return message.code == Code.FINISH
 
 

@@ -15,7 +15,17 @@ from contextlib import contextmanager
 
 from handshakes.deltas import decode_held, decode_offer
 from handshakes.errors import BadRequest, Closed, RemoteProtocolError, UnsafePath
-from handshakes.manifest import CHUNK_SIZE, PACK_SIZE, Entry, Skipped, chunk_count, decode_page, digest, hole_digest
+from handshakes.manifest import (
+    CHUNK_SIZE,
+    PACK_SIZE,
+    PACK_TABLE,
+    Entry,
+    Skipped,
+    chunk_count,
+    decode_page,
+    digest,
+    hole_digest,
+)
 from handshakes.messages import Bytes, Message
 from handshakes.paths import check_path
 from handshakes.transfer import Code, PutHead, Receipt, Row, Status, decode_rows, reason_text
@@ -307,7 +317,7 @@ class StoringLane:
 
     def _keep_pack(self, head: bytes, body: Bytes) -> list[Receipt]:
         size = int.from_bytes(head, "little")
-        entries = decode_page(memoryview(body)[:size]).files if size <= len(body) else []
+        entries = decode_page(memoryview(body)[:size]).files if size <= min(PACK_TABLE, len(body)) else []
         rows, data = decode_rows(memoryview(body)[size:], len(entries))
         if self._durable:
             # Waiting for the disk is better done by all lanes at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import struct
@@ -386,10 +387,8 @@ def test_answers_of_which_any_byte_is_wrong(at: Scene, monkeypatch: pytest.Monke
 
     for code in (Code.CHUNK, Code.SUMS, Code.PIECE, Code.SEAL, Code.PACK, Code.GROWN):
         lie(monkeypatch, code, spoil)
-    try:
+    with contextlib.suppress(RemoteProtocolError, ConnectionLost):
         at.backup(lanes=2)
-    except (RemoteProtocolError, ConnectionLost):
-        pass
     assert nothing_wrong(at, before)
     monkeypatch.undo()
     assert at.backup(mirror_deletes=True).complete

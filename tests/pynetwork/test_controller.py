@@ -24,6 +24,7 @@ from pynetwork.controller import Controller
 from pynetwork.tls import TLS
 from pynetwork.transport import MemoryStream
 from tests.certificates import Certificates
+from tests.pynetwork.files.transferring import write
 from tests.serving import KEY, PATIENCE, Background, controller_of, frame, serving
 from tests.waiting import wait_until
 
@@ -324,7 +325,9 @@ def test_what_is_backed_up_can_be_pruned(tmp_path: Path) -> None:
     assert (to / "old.log").read_bytes() == b"x" * 10
 
 
-@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1:1857"), ("::1", "[::1]:1857"), ("pi", "pi:1857")])
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1:1857"), ("::1", "[::1]:1857"), ("pi", "pi:1857")]
+)
 def test_its_address_is_for_people(host: str, address: str) -> None:
     assert Controller(host).address == address
 

@@ -36,6 +36,7 @@ __all__ = [
     "new",
     "numbered",
     "overwrite",
+    "plant",
     "record",
     "scene",
     "seen",
@@ -206,6 +207,21 @@ def settle_folders(root: Path) -> None:
     """Give all folders below ``root``, and it, an old time."""
     for folder, _, _ in os.walk(root, topdown=False):
         os.utime(folder, ns=(STAMP, STAMP))
+
+
+def plant(share: Path) -> None:
+    """Files of all sizes, folders and links: eight of the former and of the last."""
+    write(share / "empty", b"")
+    write(share / "small.log", lines(100))
+    write(share / "sub/deep/small.log", lines(50), mode=0o600)
+    write(share / "sub/large.log", new(LARGE))
+    write(share / "one chunk", new(CHUNK_SIZE))
+    write(share / "a byte more", new(CHUNK_SIZE + 1), mode=0o755)
+    (share / "no files/in it").mkdir(parents=True)
+    (share / "no files").chmod(0o750)
+    (share / "link").symlink_to("sub/large.log")
+    (share / "sub/deep/up").symlink_to("../../no files/")
+    settle_folders(share)
 
 
 def wait_for(path: Path, data: bytes) -> None:

@@ -141,7 +141,8 @@ def test_pruned_files_are_gone_and_not_to_be_deleted(opened: Open) -> None:
     assert [kept.gone for kept in catalogue.files(number)] == [PRUNED, None]
     assert catalogue.mark_folder_gone(b"sub") == 3
     catalogue.commit()
-    assert [(path, kept.name) for path, _, kept in catalogue.gone_files(b"sub")][0] == (b"sub", b"b")
+    path, _, kept = catalogue.gone_files(b"sub")[0]
+    assert (path, kept.name) == (b"sub", b"b")
     catalogue.rename_file(number, b"a", b"a.pruned")
     assert [(kept.name, kept.place, kept.gone) for kept in catalogue.files(number)] == [
         (b"a.pruned", b"a.pruned", PRUNED), (b"b", None, catalogue.run),
@@ -156,7 +157,8 @@ def test_what_may_be_the_same_file(opened: Open) -> None:
         catalogue.record(number, record(name, facts(10, inode=7)))
     catalogue.record(number, record(b"app.log.2", facts(10, inode=7), None, target=b"x"))
     catalogue.commit()
-    assert {each.name for each in catalogue.in_family(number, b"app.log")} == {b"app.log", b"app.log.1"}
+    found = {each.name for each in catalogue.in_family(number, b"app.log")}
+    assert found == {b"app.log", b"app.log.1", b"app.log\xff"}
     assert {each.name for _, each in catalogue.by_identity(1, 7)} >= {b"app", b"apple"}
     assert catalogue.by_identity(2, 7) == catalogue.by_identity(1, 8) == []
     for inode in range(100):

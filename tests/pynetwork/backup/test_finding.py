@@ -49,8 +49,8 @@ class Ground:
     def find(self, name: str, size: int, *, inode: int = 1, before: FileRecord | None = None) -> Wanted:
         of = facts(size, STAMP + SECOND, inode=inode)
         wanted = Wanted(
-            Entry(f"sub/{name}", size, of.mtime_ns, of.mode), f"sub/{name}", self.number, os.fsencode(name), None, of, 1,
-            settled=True, before=before,
+            Entry(f"sub/{name}", size, of.mtime_ns, of.mode), f"sub/{name}", self.number, os.fsencode(name), None, of,
+            1, settled=True, before=before,
         )  # fmt: skip
         self.finder.find(wanted, b"sub", self.folder.directory(("sub",)).again())
         return wanted

@@ -37,7 +37,9 @@ class Ground:
 
     def wanted(self, name: str, size: int, **changes: Any) -> Wanted:
         of = facts(size)
-        made = Wanted(Entry(name, size, of.mtime_ns, of.mode, 1), name, self.number, os.fsencode(name), None, of, 1, True)
+        made = Wanted(
+            Entry(name, size, of.mtime_ns, of.mode, 1), name, self.number, os.fsencode(name), None, of, 1, True
+        )
         for key, value in changes.items():
             setattr(made, key, value)
         return made
@@ -95,7 +97,7 @@ def test_packs_of_what_is_partly_here_are_bounded(ground: Ground) -> None:
 
 def test_large_files_are_compared_first(ground: Ground) -> None:
     ground.want(ground.wanted("fresh", LARGE), ground.wanted("known", LARGE, known=2 * CHUNK_SIZE + 5))
-    first, *rest = [work for work in ground.work()]
+    first, *rest = ground.work()
     assert isinstance(first, Run)
     assert first.file.entry.path == "fresh"
     (compare,) = [work for work in rest if isinstance(work, Compare)]
@@ -225,9 +227,7 @@ def test_skipped_files_are_named_unless_they_only_went_away(ground: Ground) -> N
     ground.want(ground.wanted("a", 5, place="%61"), ground.wanted("b", 5), ground.wanted("c", 5))
     (pack,) = ground.work()
     with ground.plan.changed:
-        ground.plan.settle_pack(
-            pack, 1, 5, [], [Skipped("a", "permission denied"), Skipped("b", "it is not there")]
-        )
+        ground.plan.settle_pack(pack, 1, 5, [], [Skipped("a", "permission denied"), Skipped("b", "it is not there")])
     assert ground.plan.refused == {"a": "permission denied"}
     assert ground.plan.refused_places == {"%61"}
     assert list(ground.plan.wanted) == ["c"]

@@ -181,7 +181,9 @@ def test_removing_what_is_backed_up(command: Commands, share: Path, tmp_path: Pa
     assert len(contents(tmp_path / "to")) == 3
 
 
-def test_what_is_kept_is_an_error(command: Commands, share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_an_error(
+    command: Commands, share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pynetwork.cli import backup as module  # noqa: PLC0415
 
     prune = module.prune_share

@@ -74,15 +74,17 @@ def test_what_is_no_address_of_a_folder(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("0", 0), ("500", 500), ("64k", 64_000), ("64K", 64_000), ("64KiB", 65_536), ("64ki", 65_536), ("2M", 2_000_000),
-        ("1.5G", 1_500_000_000), ("1.5Gi", 1_610_612_736), ("2T", 2 * 10**12), ("10 MB", 10_000_000), (" 5b ", 5),
+        ("0", 0), ("500", 500), ("64k", 64_000), ("64K", 64_000), ("64KiB", 65_536), ("64ki", 65_536),
+        ("2M", 2_000_000), ("1.5G", 1_500_000_000), ("1.5Gi", 1_610_612_736), ("2T", 2 * 10**12), ("10 MB", 10_000_000), (" 5b ", 5),
     ],
 )  # fmt: skip
 def test_numbers_of_bytes(text: str, wanted: int) -> None:
     assert byte_count(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "k", "-1", "1e3", "5x", "1,5M", "1.M", "M5", "9" * 20, "99999999T", "2Ti", "\u0665"])
+@pytest.mark.parametrize(
+    "text", ["", "k", "-1", "1e3", "5x", "1,5M", "1.M", "M5", "9" * 20, "99999999T", "2Ti", "\u0665"]
+)
 def test_what_is_no_number_of_bytes(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no number of bytes"):
         byte_count(text)
@@ -90,7 +92,16 @@ def test_what_is_no_number_of_bytes(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [("0", 0), ("90", 90), ("90s", 90), ("1.5m", 90), ("12h", 43_200), ("7d", 604_800), ("2W", 1_209_600), (" 5 m ", 300)],
+    [
+        ("0", 0),
+        ("90", 90),
+        ("90s", 90),
+        ("1.5m", 90),
+        ("12h", 43_200),
+        ("7d", 604_800),
+        ("2W", 1_209_600),
+        (" 5 m ", 300),
+    ],
 )
 def test_spans_of_time(text: str, wanted: float) -> None:
     assert time_span(text) == wanted

@@ -21,9 +21,7 @@ def test_a_bar_where_there_is_a_terminal(monkeypatch: pytest.MonkeyPatch, termin
         assert progress is terminal
 
 
-def test_an_object_a_second_with_json(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_object_a_second_with_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with progress_for(arguments(as_json=True), Output(arguments(as_json=True))) as progress:

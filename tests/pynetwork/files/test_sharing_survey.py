@@ -175,7 +175,7 @@ def test_a_shared_folder_that_goes_away_ends_the_survey(client: Client, share: P
             wait_until(lambda: take_round(operation) and False, PATIENCE)
 
 
-@pytest.mark.parametrize("interval", [0, -1, 0.019, 30.1, 1 << 60, float("nan"), float("inf")])
+@pytest.mark.parametrize("interval", ["fast", [1], {}, b"1", 0, -1, 0.019, 30.1, 1 << 60, float("nan"), float("inf")])
 def test_nobody_is_followed_all_the_time(client: Client, interval: float) -> None:
     with pytest.raises(BadRequest, match=r"every 0.02 to 30.0 seconds"):
         client.request("files.survey", "logs", interval)
@@ -207,6 +207,23 @@ def test_finish_ends_a_pause_at_once(client: Client) -> None:
         take_round(operation)
         operation.send(Code.FINISH)
         assert ended(operation)
+
+
+@pytest.mark.parametrize("interval", [None, QUICK])
+def test_finish_ends_a_survey_before_its_end(client: Client, long_survey: int, interval: float | None) -> None:
+    with client.open("files.survey", "logs", interval) as operation:
+        for _ in range(PAGE_WINDOW):
+            assert operation.receive(PATIENCE) is not None
+        operation.send(Code.FINISH)
+        assert operation.result(PATIENCE) is None
+
+
+def test_nobody_asks_for_more_pages_than_came(client: Client) -> None:
+    with client.open("files.survey", "logs", 30.0) as operation:
+        take_round(operation)
+        operation.send(Code.MORE)
+        with pytest.raises(BadRequest, match="than were sent"):
+            operation.receive(PATIENCE)
 
 
 def test_a_survey_that_is_broken_off_leaves_no_folder_open(

@@ -289,7 +289,8 @@ def _answers_to_other_case(directory: Directory, name: str) -> bool | None:
             return False if directory.status(name) == mine else None
     except OSError:
         return None
-    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
+    # Not all systems have one number for a file that is found under two spellings.
+    return True if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino) else None
 
 
 _BATCH = 512

@@ -21,6 +21,7 @@ from tests.pynetwork.backup.mirroring import (
     plant,
     scene,
     seen,
+    settle_folders,
 )
 
 ROOM = 1000

@@ -313,7 +313,7 @@ def wrong_digest(code: int, head: bytes, body: bytes) -> tuple[int, bytes, bytes
 
 PAGE_LIES = [another_code, shorter, empty]
 HEADED = (Code.CHUNK, Code.SUMS, Code.PIECE, Code.SEAL)
-HEAD_LIES = [another_code, headless, *map(status, (1, 2, 3, 4, 5, 6, 255)), wrong_digest]
+HEAD_LIES = [another_code, headless, *map(status, (1, 2, 3, 4, 5, 255)), wrong_digest]
 BODY_LIES = [shorter, longer, empty, flipped]
 
 
@@ -322,7 +322,7 @@ def cases() -> Iterator[tuple[Code, Lie]]:
         for change in [*HEAD_LIES, other_number, *(BODY_LIES if code != Code.SEAL else [])]:
             yield code, change
     for code in (Code.PACK, Code.GROWN):
-        for change in [another_code, *BODY_LIES, *map(table_status, (1, 2, 3, 4, 5, 99))]:
+        for change in [another_code, *BODY_LIES, *map(table_status, (1, 2, 3, 5, 99))]:
             yield code, change
     for change in PAGE_LIES:
         yield Code.PAGE, change
@@ -372,7 +372,7 @@ def test_a_file_that_is_called_changed_for_ever(at: Scene, monkeypatch: pytest.M
     assert report.skipped[0].reason == "it changed while it was read"
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_answers_of_which_any_byte_is_wrong(at: Scene, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """What a wrong byte does to the digest of a whole file is that no digest of it can be right."""
     before = contents(at.to)

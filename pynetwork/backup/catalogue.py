@@ -7,8 +7,10 @@ brought to the disk before the machine stopped is compared by content too: `Cata
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from handshakes.errors import RemoteProtocolError
 from handshakes.paths import from_bytes, to_bytes
 from handshakes.survey import Facts, FolderRow
 from pynetwork.backup.records import PRUNED, FileRecord, FolderRecord, HeldRecord, RunRecord, State, UnfinishedRecord
@@ -398,6 +401,22 @@ class Catalogue:
                 [(PRUNED if pruned else None, folder, name) for folder, name in files],
             )
             self._commit()
+
+    def adopt_pruned(self, other: Path) -> None:
+        """Know what was pruned according to another catalogue, as far as that can be read: all of it is only here."""
+        columns = ", ".join(f"files.{name}" for name in FileRecord._fields)
+        with (
+            contextlib.suppress(sqlite3.Error, RemoteProtocolError, struct.error, TypeError),
+            contextlib.closing(sqlite3.connect(other, isolation_level=None)) as damaged,
+        ):
+            for path, facts, device, *fields in damaged.execute(
+                f"SELECT path, folders.facts, folders.device, {columns} FROM files JOIN folders ON id = folder "
+                "WHERE files.gone = ?",
+                (PRUNED,),
+            ):
+                number, _ = self.see_folder(FolderRow(path, Facts.decode(facts), device, 0, complete=True))
+                self.record(number, FileRecord(*fields))
+        self.commit()
 
     def rename_file(self, folder: int, name: bytes, other: bytes) -> None:
         """A file has another name here, by itself, from now on. Committed when this returns."""

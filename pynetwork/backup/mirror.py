@@ -40,13 +40,18 @@ class Base(NamedTuple):
 
 
 class Mirror:
-    """The destination ``root``, which is made if need be. Raises `OSError` when it can't be written to."""
+    """The destination ``root``, which is made if need be. Raises `OSError` when it can't be written to.
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    ``limits``: what it can't hold, if that is known; else it is found out.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], limits: Limits | None = None) -> None:
         self.root = Path(os.path.abspath(root))
         (self.root / OWN / "held").mkdir(parents=True, exist_ok=True)
-        with self.open() as folder:
-            self.limits: Limits = limits_of(folder)
+        if limits is None:
+            with self.open() as folder:
+                limits = limits_of(folder)
+        self.limits = limits
         self._apart: dict[bytes, str] = {}
         self.place_of_folder = functools.lru_cache(maxsize=4096)(self._place_of_folder)
 

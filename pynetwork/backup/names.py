@@ -67,7 +67,10 @@ def _takes(directory: Directory, character: str) -> bool:
     try:
         os.close(directory.open(name, CREATE))
     except OSError:
-        # Systems have many ways to say so. That files can be made here at all was seen before.
+        # Systems have many ways to say so. But where no file at all can be made, that is what is to be said.
+        plain = name.replace(character, "")
+        os.close(directory.open(plain, CREATE))
+        directory.remove(plain)
         return False
     directory.remove(name)
     return True

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pynetwork.backup import mirror, repair
-from pynetwork.backup.names import Limits, fold_key
+from pynetwork.backup.names import Limits, fold_key, limits_of
 from pynetwork.backup.plan import Options
-from tests.pynetwork.backup.folding import fold_case
+from pynetwork.files.folders import Folder
+from tests.pynetwork.backup.folding import FoldingDirectory, fold_case
 from tests.pynetwork.backup.mirroring import (
     LARGE,
     SECOND,
@@ -158,6 +163,70 @@ def test_names_that_differ_in_case_only(at: Scene, monkeypatch: pytest.MonkeyPat
     assert contents(at.to) == contents(at.share)
     assert places_are_apart(at.to)
     assert not at.verify().bad
+
+
+def test_a_system_that_numbers_each_spelling(at: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some do that are programs themselves: a file has another number by each name that finds it."""
+    fold_case(monkeypatch, at.to)
+    status = FoldingDirectory.status
+
+    def numbered_status(directory: FoldingDirectory, name: str) -> Any:
+        found = status(directory, name)
+        fields = {field: getattr(found, field) for field in dir(found) if field.startswith("st_")}
+        return SimpleNamespace(**{**fields, "st_ino": found.st_ino + sum(name.encode("utf-8", "surrogateescape"))})
+
+    with Folder(at.to, create=True, portable=False) as folder, monkeypatch.context() as patched:
+        patched.setattr(FoldingDirectory, "status", numbered_status)
+        assert limits_of(folder).folds
+        write(at.to / "Some File", b"x")
+        assert limits_of(folder).folds
+
+
+@contextlib.contextmanager
+def stick(where: Path) -> Iterator[None]:
+    """A file system as sticks have it; the test is skipped where there is no program for that, or no right to it."""
+    image = where.with_name("stick.img")
+    where.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    with contextlib.ExitStack() as stack:
+        try:
+            subprocess.run(["mkfs.exfat", image], check=True, capture_output=True)
+            made = subprocess.run(["losetup", "-f", "--show", image], check=True, capture_output=True, text=True)
+            device = made.stdout.strip()
+            stack.callback(subprocess.run, ["losetup", "-d", device], check=True)
+            subprocess.run(["mount.exfat-fuse", device, where], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no such file system can be mounted: {error}")
+        stack.callback(subprocess.run, ["umount", where], check=True)
+        yield
+
+
+def test_a_stick(at: Scene) -> None:
+    """One that takes names for one that differ in case only, has no links of either kind, and no modes."""
+    with stick(at.to):
+        plant_twins(at)
+        (at.share / "link").unlink()
+        (at.share / "LINK").unlink()
+        for name in ("a:b?", UNDECODABLE, "dot.", "large.log", "sub/new.log"):
+            at.put(name, new(LARGE if name == "large.log" else 3000))
+        report = at.backup()
+        assert report.complete
+        assert contents(at.to) == contents(at.share)
+        assert places_are_apart(at.to)
+        again = at.backup()
+        assert (again.unchanged, again.received) == (report.files, 0)
+        for name in ("large.log", "sub/new.log", "logs/app.log"):
+            at.grow(name, b"more")
+        assert at.backup().received < 2000
+        for name in ("large.log", "sub/new.log"):
+            (at.share / name).rename(at.share / f"{name}.1")
+            at.put(name, b"a new one")
+        rotated = at.backup(mirror_deletes=True)
+        assert (rotated.moved, rotated.complete) == (2, True)
+        assert rotated.received < 2000
+        assert contents(at.to) == contents(at.share)
+        assert not at.verify().bad
 
 
 def test_a_name_that_changes_its_case(at: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def test_a_controller_writes_nothing_outside(ground: Ground, path: str, monkeypa
     status = (share / "good").stat()
     evil = Entry(path, len(SECRET), 0, 0o644)
     good = Entry("good", status.st_size, status.st_mtime_ns, 0o644, status.st_ino & 0xFFFFFFFF)
-    monkeypatch.setattr(sharing, "_walked", lambda _folder: iter([encode_file(evil), encode_file(good)]))
+    monkeypatch.setattr(sharing, "_walked", lambda _folder: (encode_file(each) for each in (evil, good)))
     with serving(share={"s": share}) as gateway, controller_of(gateway).get_swarm(2) as swarm:
         if path == "link/secret":
             # A plain name, which a link of this side's own makes dangerous: that file is skipped.

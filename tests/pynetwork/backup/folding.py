@@ -11,7 +11,7 @@ from pynetwork.backup.names import fold_key
 from pynetwork.files import folders
 from pynetwork.files.directories import Directory, HandleDirectory, open_directory
 
-__all__ = ["fold_case"]
+__all__ = ["FoldingDirectory", "fold_case"]
 
 
 class FoldingDirectory(HandleDirectory):

@@ -41,6 +41,21 @@ def test_folders_have_the_places_that_they_were_given(tmp_path: Path, monkeypatc
         assert mirror.place_of_folder(b"Logs/sub") == "%4Cogs/sub"
 
 
+def test_what_it_can_not_hold_is_found_out_once_and_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(windows=True, utf8=False, folds=True)
+    monkeypatch.setattr(mirror_module, "limits_of", lambda _: limits)
+    with_destination(tmp_path, lambda *_: None)
+    monkeypatch.setattr(mirror_module, "limits_of", lambda _: pytest.fail("it may be full now"))
+    with existing_destination(tmp_path) as (mirror, _):
+        assert mirror.limits == limits
+    # It may have been copied to elsewhere.
+    other = Limits(windows=False, utf8=False, folds=False)
+    monkeypatch.setattr(mirror_module, "limits_of", lambda _: other)
+    assert with_destination(tmp_path, lambda mirror, _: mirror.limits) == other
+    with existing_destination(tmp_path) as (mirror, _):
+        assert mirror.limits == other
+
+
 @pytest.mark.parametrize(
     ("says", "number"),
     [

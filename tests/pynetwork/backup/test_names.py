@@ -285,6 +285,17 @@ def test_a_stick_has_limits_of_its_own(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_full_folder_has_no_limits_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Something").touch()
+
+    def refuse(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(HandleDirectory, "open", refuse)
+    with Folder(tmp_path, handles=True) as folder, pytest.raises(OSError, match="No space left"):
+        limits_of(folder)
+
+
 def test_a_folder_that_can_not_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

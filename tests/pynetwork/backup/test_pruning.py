@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,23 @@ def test_what_comes_under_its_name_does_not_take_its_place(at: Scene) -> None:
     at.put("old.log.1", new(300), mtime_ns=STAMP + SECOND)
     at.backup(mirror_deletes=True)
     assert len(contents(at.to)) == 7
+    assert at.verify().bad == []
+
+
+@pytest.mark.parametrize("damage", ["DROP TABLE runs", "DROP TABLE folders", "UPDATE folders SET facts = x'00'"])
+def test_nor_after_the_catalogue_was_damaged(at: Scene, damage: str) -> None:
+    """As far as it still says what was pruned."""
+    data = at.here("old.log.1")
+    prune(at)
+    with contextlib.closing(sqlite3.connect(at.to / ".pynetwork/catalogue.sqlite")) as ours:
+        ours.execute(damage)
+        ours.execute("DROP TABLE changes")
+        ours.commit()
+    at.put("old.log.1", new(200), mtime_ns=STAMP + SECOND)
+    report = at.backup(mirror_deletes=True)
+    assert report.complete
+    assert report.catalogue_aside
+    assert (data in contents(at.to).values()) is (damage == "DROP TABLE runs")
     assert at.verify().bad == []
 
 

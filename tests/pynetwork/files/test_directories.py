@@ -49,6 +49,31 @@ def test_directories_do_what_their_names_say(directory: Directory) -> None:
     assert names(directory) == ["below", "file", "made"]
 
 
+def test_only_an_empty_directory_is_removed(directory: Directory, tmp_path: Path) -> None:
+    (tmp_path / "below/file").touch()
+    with pytest.raises(OSError, match="not empty"):
+        directory.remove_empty("below")
+    with pytest.raises(NotADirectoryError):
+        directory.remove_empty("file")
+    (tmp_path / "below/file").unlink()
+    directory.remove_empty("below")
+    assert names(directory) == ["file"]
+
+
+def test_owners_are_numbers_where_there_are_such(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "chown", lambda *arguments, **how: given.append((*arguments, how["follow_symlinks"])))
+    if isinstance(directory, HandleDirectory):
+        directory.set_owner("file", 5, 6)
+        assert given == [("file", 5, 6, False)]
+    else:
+        with pytest.raises(PermissionError):
+            directory.set_owner("file", 5, 6)
+        assert given == []
+
+
 def test_a_directory_within(directory: Directory, tmp_path: Path) -> None:
     below = directory.enter("below")
     os.close(below.open("deep", CREATE))

@@ -14,7 +14,7 @@ from tools.soak.torture.runner import run
 
 __all__ = ["main"]
 
-_SECONDS_A_KILL = 1.5
+_SECONDS_A_KILL = 4.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

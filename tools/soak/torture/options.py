@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.soak.torture.report import SHARE_AGAIN
+
 __all__ = ["WORKER", "Options"]
 
 WORKER = "tools.soak.torture.worker"
@@ -22,6 +24,7 @@ class Options:
       mirror.
     - ``link``: the most bytes per second between the two, None for no bound.
     - ``compress`` lets data be compressed, of which nobody can tell whether it was carried before; ``mirror_deletes``.
+    - ``again``: the part of what had to be carried that may be carried again; more where kills come more often.
     - ``step``: the function that makes a backup, ``MODULE:NAME``; ``verify``: the command that checks one.
     - ``folder``: where everything lies, and is left; None: a temporary one.
 
@@ -29,7 +32,7 @@ class Options:
     """
 
     kills: int = 200
-    seconds: float = 300.0
+    seconds: float = 800.0
     rate: float = 5e6
     rotate: float = 2.0
     seed: int = 1
@@ -39,6 +42,7 @@ class Options:
     link: float | None = None
     compress: bool = False
     mirror_deletes: bool = False
+    again: float = SHARE_AGAIN
     step: str = f"{WORKER}:backup"
     verify: tuple[str, ...] = ("-m", "pynetwork", "verify")
     folder: Path | None = None

@@ -25,6 +25,7 @@ class Amounts:
     ``carried``: in messages with files' data. ``needed`` of them had not been carried before: numbered lines at their
     first time, and what lies in compressed files, each once. ``rows``: files in messages that carry several, which have
     `ROW` bytes for each. ``flips``: flipped bits, each of which makes a chunk move again. ``total``: everything.
+    ``share`` of what is needed may be carried again.
     """
 
     carried: int = 0
@@ -33,6 +34,7 @@ class Amounts:
     flips: int = 0
     chunk: int = 0
     total: int = 0
+    share: float = SHARE_AGAIN
 
     @property
     def again(self) -> int:
@@ -42,7 +44,7 @@ class Amounts:
     @property
     def allowed(self) -> float:
         """The most that may be carried again."""
-        return SHARE_AGAIN * self.needed + self.flips * self.chunk
+        return self.share * self.needed + self.flips * self.chunk
 
     def to_json(self) -> dict[str, Any]:
         """All figures."""

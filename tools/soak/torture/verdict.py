@@ -64,7 +64,7 @@ class Verdict:
         if self._options.compress:
             return
         amounts = self._report.amounts
-        amounts.flips, amounts.chunk = self._options.flips, CHUNK_SIZE
+        amounts.flips, amounts.chunk, amounts.share = self._options.flips, CHUNK_SIZE, self._options.again
         words = f"{amounts.again:,} bytes of files' data were carried again, of {amounts.needed:,} that had to be"
         right = amounts.again <= amounts.allowed
         self._judge(

@@ -42,7 +42,7 @@ def test_options(outcome: tuple[Report, list[Options]]) -> None:
     cli.main(["--kills", "20", "--seed", "3"])
     cli.main(["--seconds", "7", "--rate", "2.5", "--rotate", "1", "--folder", "there"])
     cli.main(["--follow", "--flips", "4", "--damage", "2", "--link", "8", "--compress", "--mirror-deletes"])
-    assert (chosen[0].kills, chosen[0].seconds, chosen[0].rate, chosen[0].seed) == (20, 30.0, 5e6, 3)
+    assert (chosen[0].kills, chosen[0].seconds, chosen[0].rate, chosen[0].seed) == (20, 80.0, 5e6, 3)
     assert (chosen[0].follow, chosen[0].link, chosen[0].folder) == (False, None, None)
     assert (chosen[1].kills, chosen[1].seconds, chosen[1].rate, chosen[1].rotate) == (200, 7.0, 2.5e6, 1.0)
     assert chosen[1].folder == Path("there")

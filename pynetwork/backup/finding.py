@@ -94,6 +94,8 @@ class Finder:
         if status is not None and stat.S_ISREG(status.st_mode) and (status.st_size or not size):
             bases.append(Base(wanted.place, status.st_size, self._believed(record, status)))
         identity = (wanted.device, wanted.facts.inode)
+        # What an earlier run had begun to gather of it, for one.
+        bases += [Base("", held.size, held.digest) for held in self._holdings.by_identity(*identity) if size]
         is_same = record is not None and (record.device, record.inode) == identity and size >= record.size
         # A rotated log that grows is being copied from another.
         if size and (not is_same or _is_rotated(wanted.name)):
@@ -124,7 +126,7 @@ class Finder:
         if self.nothing_known:
             return []
         catalogue, mirror = self._catalogue, self._mirror
-        found = [Base("", held.size, held.digest) for held in self._holdings.by_identity(*identity)]
+        found: list[Base] = []
         for folder, record in catalogue.by_identity(*identity):
             if (folder, record.name) != (wanted.folder, wanted.name):
                 found.append(Base(mirror.place_of(catalogue.folder_path(folder), record), record.size, record.digest))

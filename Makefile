@@ -67,7 +67,7 @@ $(VENV)/.test: $(VENV)/.made $(INPUTS)
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.bench: $(VENV)/.made $(INPUTS)
-	@echo "installing pynetwork[bench]" && $(PIP) --editable '.[bench]' || $(PIP) --editable .
+	@echo "installing pynetwork[bench]" && $(PIP) --editable '.[bench,compress]' || $(PIP) --editable .
 	@test -d $(VENV)/peers/pynetwork-2.4 \
 		|| $(PIP) --no-deps --target $(VENV)/peers/pynetwork-2.4 'pynetwork==2.4' \
 		|| echo "not every peer can be installed here; the table names those that are missing" >&2

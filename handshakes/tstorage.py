@@ -1,0 +1,451 @@
+"""The wire of the TStorage time-series database, for both roles: requests and answers to bytes, and back.
+
+Everything is little-endian and unpadded. A request is a header (int32 command, uint64 size), ``size`` bytes, of which
+the last 64 are two keys where the command takes a box, and for the two puts batches that end with the int32 -1. A batch
+is an int32 cid, an int32 count of bytes, and records that fill them exactly. A connection serves one request at a time,
+any number in a row; the other side's records arrive in blocks as large as what has been received, however the bytes
+were cut on their way.
+
+Source: the protocol that the vendor's public clients (C, C++, C#, Java, Python) speak.
+"""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy
+
+from handshakes.errors import LocalProtocolError, RemoteProtocolError
+from handshakes.messages import Bytes
+from handshakes.records import KEY, Block, Key, KeyRange, Rows, block_of, row_type
+from handshakes.tstorage_words import (
+    ACQ,
+    ACQS,
+    BOX,
+    HEADER,
+    INT,
+    KEY_SIZE,
+    LARGEST_PAYLOAD,
+    PUT_END,
+    PUT_FIELDS,
+    PUTA_FIELDS,
+    AcqAnswer,
+    Array,
+    Command,
+    Get,
+    GetAcq,
+    GetEnd,
+    GetRecords,
+    PutAnswer,
+    PutBegin,
+    PutEnd,
+    PutRecords,
+    Request,
+    Response,
+    Status,
+    acq_answer,
+    batches,
+    failure,
+    get_acq_request,
+    get_answer_begin,
+    get_answer_end,
+    get_request,
+    put_answer,
+    put_request,
+    records,
+)
+
+__all__ = [
+    "LARGEST_PAYLOAD",
+    "PUT_END",
+    "AcqAnswer",
+    "Command",
+    "Get",
+    "GetAcq",
+    "GetEnd",
+    "GetRecords",
+    "PutAnswer",
+    "PutBegin",
+    "PutEnd",
+    "PutRecords",
+    "Request",
+    "RequestReader",
+    "Response",
+    "ResponseReader",
+    "Status",
+    "acq_answer",
+    "batches",
+    "failure",
+    "get_acq_request",
+    "get_answer_begin",
+    "get_answer_end",
+    "get_request",
+    "put_answer",
+    "put_request",
+    "records",
+]
+
+_LONGEST_TAIL = 1024  # bytes after an answer's header
+_ALIKE = 64  # so many records of one size in a row are worth a block of their own
+_MOST_RECORDS = 16384  # of differing sizes in one block
+
+
+class _Reader(ABC):
+    """Holds what was received and is not read yet: at most ``capacity`` bytes, or one record where that is larger."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._data = bytearray(capacity)
+        self._view = memoryview(self._data)
+        self._start = 0
+        self._end = 0
+        self._skip = 0
+        self._fields = 0  # bytes of a record that are no payload, its size left out
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes go; never empty after ``next_event()`` answered None."""
+        held = self._end - self._start
+        if not held:
+            self._start = self._end = 0
+            if len(self._data) > self._capacity:
+                self._resize(self._capacity)
+        elif self._start and len(self._data) - self._end < self._capacity // 4:
+            self._view[:held] = self._view[self._start : self._end]
+            self._start, self._end = 0, held
+        if self._end == len(self._data):
+            # One record is larger: room is made as its bytes come, whatever size it claims.
+            self._resize(2 * len(self._data))
+        return self._view[self._end :]
+
+    def _resize(self, capacity: int) -> None:
+        held = self._view[self._start : self._end]
+        data = bytearray(capacity)
+        data[: len(held)] = held
+        self._start, self._end = 0, len(held)
+        self._data, self._view = data, memoryview(data)
+
+    def received(self, count: int) -> None:
+        """``count`` bytes were received into ``buffer()``."""
+        self._end += count
+
+    def feed(self, data: Bytes) -> None:
+        """Take bytes over by copying; however many, once ``next_event()`` answered None."""
+        rest = memoryview(data)
+        while rest:
+            room = self.buffer()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            self._end += count
+            rest = rest[count:]
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory in use."""
+        return len(self._data)
+
+    def _take(self, form: struct.Struct) -> tuple[int, ...] | None:
+        """The next fields, or None when they have not all come."""
+        start = self._start
+        if self._end - start < form.size:
+            return None
+        self._start = start + form.size
+        return form.unpack_from(self._data, start)
+
+    def _skipped(self) -> bool:
+        """Whether everything is passed over that is to be."""
+        count = min(self._skip, self._end - self._start)
+        self._skip -= count
+        self._start += count
+        return not self._skip
+
+    def _records(self, end: int) -> Block | None:
+        """As many whole records as there are before position ``end``; None when not even one is complete.
+
+        Raises `RemoteProtocolError` for a record of an impossible size.
+        """
+        start = self._start
+        if end - start < INT.size:
+            return None
+        (size,) = INT.unpack_from(self._data, start)
+        self._check_size(size)
+        stride = INT.size + size
+        count = (end - start) // stride
+        if not count:
+            return None
+        if count > 1:
+            sizes = numpy.ndarray(count, "<i4", self._data, start, (stride,))
+            alike = sizes == size
+            if not alike.all():
+                count = int(alike.argmin())
+                if count < _ALIKE:
+                    return self._ragged(end)
+        self._start = start + count * stride
+        return Rows(self._rows(start, count, size - self._fields))
+
+    def _ragged(self, end: int) -> Block:
+        """Records of differing sizes, as many as there are before position ``end``; one at least is there."""
+        position, data, unpack = self._start, self._data, INT.unpack_from
+        begins: list[int] = []
+        payloads: list[memoryview] = []
+        head = INT.size + self._fields
+        while end - position >= INT.size and len(begins) < _MOST_RECORDS:
+            (size,) = unpack(data, position)
+            if not size:
+                break
+            self._check_size(size)
+            after = position + INT.size + size
+            if after > end:
+                break
+            begins.append(position)
+            payloads.append(self._view[position + head : after])
+            position = after
+        heads = b"".join([self._view[begin : begin + head] for begin in begins])
+        self._start = position
+        return block_of(self._keys(heads, len(begins)), payloads)
+
+    def _check_size(self, size: int) -> None:
+        payload = size - self._fields
+        if payload < 0:
+            raise RemoteProtocolError(f"a record of {size} bytes came; it has at least {self._fields}")
+        if payload > LARGEST_PAYLOAD:
+            raise RemoteProtocolError(f"a payload of {payload} bytes came; at most {LARGEST_PAYLOAD} are taken")
+
+    @abstractmethod
+    def _rows(self, start: int, count: int, width: int) -> Array:
+        """A copy of the records of one size that begin at ``start``, as rows."""
+
+    @abstractmethod
+    def _keys(self, heads: bytes, count: int) -> Array:
+        """The keys of records, from what comes before each one's payload."""
+
+
+class RequestReader(_Reader):
+    """The server's side: bytes to requests.
+
+    Receive into ``buffer()``, report it with ``received(count)``, then call ``next_event()`` until it answers None.
+    ``capacity`` bounds the memory it takes, save while one record is larger.
+    """
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        super().__init__(capacity)
+        self._step: Callable[[], Request | None] = self._read_header
+        self._command = Command.GET
+        self._cid = 0
+        self._left = 0  # bytes of the batch that are not read yet
+
+    @property
+    def mid_request(self) -> bool:
+        """Whether a request has begun and is not complete."""
+        return self._step != self._read_header or self._start != self._end
+
+    def next_event(self) -> Request | None:
+        """The next part of a request, or None when more bytes are needed.
+
+        Raises `RemoteProtocolError` for what TStorage answers with a failure: unknown commands and sizes that do not
+        add up. The reader is of no use then.
+        """
+        if not self._skip or self._skipped():
+            return self._step()
+        return None
+
+    def _read_header(self) -> Request | None:
+        header = self._take(HEADER)
+        if header is None:
+            return None
+        code, size = header
+        if code in (Command.PUT, Command.PUTA):
+            self._command = Command(code)
+            self._fields = PUTA_FIELDS if code == Command.PUTA else PUT_FIELDS
+            self._skip = size
+            self._step = self._read_batch
+            return PutBegin(code == Command.PUTA)
+        if code not in (Command.GET, Command.GETACQ):
+            raise RemoteProtocolError(f"command {code} is unknown")
+        if size < BOX.size:
+            raise RemoteProtocolError(f"a request of {size} bytes came, which can't hold two keys")
+        self._command = Command(code)
+        self._skip = size - BOX.size
+        self._step = self._read_box
+        return self._read_box() if self._skipped() else None
+
+    def _read_box(self) -> Request | None:
+        fields = self._take(BOX)
+        if fields is None:
+            return None
+        self._step = self._read_header
+        box = KeyRange(Key(*fields[:5]), Key(*fields[5:]))
+        return Get(box) if self._command is Command.GET else GetAcq(box)
+
+    def _read_batch(self) -> Request | None:
+        while True:
+            cid = self._take(INT)
+            if cid is None:
+                return None
+            (self._cid,) = cid
+            if self._cid == -1:
+                self._step = self._read_header
+                return PutEnd()
+            if self._cid < 0:
+                raise RemoteProtocolError(f"a batch came for the cid {self._cid}, which is negative")
+            self._step = self._read_batch_size
+            event = self._read_batch_size()
+            if event is not None or self._step != self._read_batch:
+                return event
+
+    def _read_batch_size(self) -> Request | None:
+        size = self._take(INT)
+        if size is None:
+            return None
+        (self._left,) = size
+        if self._left < 0:
+            raise RemoteProtocolError(f"a batch of {self._left} bytes came")
+        self._step = self._read_records if self._left else self._read_batch
+        return self._read_records() if self._left else None
+
+    def _read_records(self) -> Request | None:
+        before = self._start
+        block = self._records(min(self._end, before + self._left))
+        if block is None:
+            self._check_rest()
+            return None
+        self._left -= self._start - before
+        if not self._left:
+            self._step = self._read_batch
+        return PutRecords(block)
+
+    def _check_rest(self) -> None:
+        """The record that has begun must end within its batch."""
+        available = self._end - self._start
+        needed = INT.size
+        if available >= needed:
+            needed += INT.unpack_from(self._data, self._start)[0]
+        if needed > self._left:
+            raise RemoteProtocolError(f"a record of {needed} bytes came where its batch has {self._left} left")
+
+    def _rows(self, start: int, count: int, width: int) -> Array:
+        size = INT.size + self._fields + width
+        if self._fields == PUTA_FIELDS:
+            # A record is as long as a row then, with its size where the row has the cid.
+            rows = numpy.frombuffer(self._data, row_type(width), count, start).copy()
+        else:
+            rows = numpy.empty(count, row_type(width))
+            head = f"V{INT.size + PUT_FIELDS}"
+            heads = numpy.ndarray(count, head, rows, 0, (rows.dtype.itemsize,))
+            heads[:] = numpy.ndarray(count, head, self._data, start, (size,))
+            rows["acq"] = 0
+            if width:
+                at = start + INT.size + PUT_FIELDS
+                rows["payload"] = numpy.ndarray(count, f"V{width}", self._data, at, (size,))
+        rows["cid"] = self._cid
+        return rows
+
+    def _keys(self, heads: bytes, count: int) -> Array:
+        keys = numpy.zeros(count, KEY)
+        size = INT.size + self._fields
+        matrix = keys.view(numpy.uint8).reshape(count, KEY_SIZE)
+        matrix[:, :size] = numpy.frombuffer(heads, numpy.uint8).reshape(count, size)
+        keys["cid"] = self._cid
+        return keys
+
+
+class ResponseReader(_Reader):
+    """The client's side: bytes to answers.
+
+    ``expect`` says which request was sent; then feed it as a `RequestReader`. ``capacity`` bounds the memory it takes,
+    save while one record is larger.
+    """
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        super().__init__(capacity)
+        self._fields = KEY_SIZE
+        self._step: Callable[[], Response | None] = self._read_header
+        self._command = Command.GET
+        self._status = 0
+        self._tail = 0
+
+    def expect(self, command: Command) -> None:
+        """The answer to this command comes next. Raises `LocalProtocolError` while another is not complete."""
+        if self.mid_answer:
+            raise LocalProtocolError("the answer to the request before is not complete")
+        self._command = command
+
+    @property
+    def mid_answer(self) -> bool:
+        """Whether an answer has begun and is not complete, or bytes came that nobody asked for."""
+        return self._step != self._read_header or self._start != self._end
+
+    def next_event(self) -> Response | None:
+        """The next part of the answer, or None when more bytes are needed.
+
+        Raises `RemoteProtocolError` for what is no answer. The reader is of no use then.
+        """
+        return self._step()
+
+    def _read_header(self) -> Response | None:
+        header = self._take(HEADER)
+        if header is None:
+            return None
+        self._status, self._tail = header
+        if self._tail > _LONGEST_TAIL:
+            raise RemoteProtocolError(f"an answer came with {self._tail} bytes after its header")
+        self._step = self._read_tail
+        return self._read_tail()
+
+    def _read_tail(self) -> Response | None:
+        """What follows the header: times, where the request has succeeded."""
+        if self._end - self._start < self._tail:
+            return None
+        begin, self._start = self._start, self._start + self._tail
+        if self._command is Command.GET and not self._status:
+            self._step = self._read_records
+            return self._read_records()
+        self._step = self._read_header
+        if self._command in (Command.PUT, Command.PUTA):
+            first, last = self._times(ACQS, begin)
+            return PutAnswer(self._status, first, last)
+        (acq,) = self._times(ACQ, begin)
+        return AcqAnswer(self._status, acq) if self._command is Command.GETACQ else GetEnd(self._status, acq)
+
+    def _times(self, form: struct.Struct, begin: int) -> tuple[int, ...]:
+        if self._status:
+            return (-1,) * (form.size // ACQ.size)
+        if self._tail < form.size:
+            raise RemoteProtocolError(f"an answer came with {self._tail} bytes where {form.size} are due")
+        return form.unpack_from(self._data, begin)
+
+    def _read_records(self) -> Response | None:
+        if self._end - self._start >= INT.size and not INT.unpack_from(self._data, self._start)[0]:
+            self._start += INT.size
+            self._step = self._read_end
+            return self._read_end()
+        block = self._records(self._end)
+        return None if block is None else GetRecords(block)
+
+    def _read_end(self) -> Response | None:
+        header = self._take(HEADER)
+        if header is None:
+            return None
+        self._status, self._tail = header
+        if self._tail > _LONGEST_TAIL:
+            raise RemoteProtocolError(f"an answer ended with {self._tail} bytes after its header")
+        self._step = self._read_end_tail
+        return self._read_end_tail()
+
+    def _read_end_tail(self) -> Response | None:
+        if self._end - self._start < self._tail:
+            return None
+        begin, self._start = self._start, self._start + self._tail
+        self._step = self._read_header
+        (acq,) = self._times(ACQ, begin)
+        return GetEnd(self._status, acq)
+
+    def _rows(self, start: int, count: int, width: int) -> Array:
+        row = KEY_SIZE + width
+        rows = numpy.ndarray(count, f"V{row}", self._data, start + INT.size, (INT.size + row,))
+        return rows.copy().view(row_type(width))
+
+    def _keys(self, heads: bytes, count: int) -> Array:
+        matrix = numpy.frombuffer(heads, numpy.uint8).reshape(count, INT.size + KEY_SIZE)
+        return numpy.ascontiguousarray(matrix[:, INT.size :]).view(KEY)[:, 0]

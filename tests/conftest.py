@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests import leaks
 
 # A process that a test starts prints its stacks when it dies of a signal, as pytest itself does.
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+# Who runs this in the background may have it ignore Ctrl-C, and then so does all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On shared processors a deadline of milliseconds is a lottery; CI tries the same cases each time.
 settings.register_profile("local", deadline=None)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from handshakes.errors import NotFound, RemoteProtocolError, UnsafePath
@@ -20,6 +21,7 @@ from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.deleting import delete_gone, put_aside
 from pynetwork.backup.finding import Finder, Wanted, identity_of, is_same_time
 from pynetwork.backup.holding import Holdings
+from pynetwork.backup.matching import Matcher, status_as_recorded
 from pynetwork.backup.mirror import Mirror
 from pynetwork.backup.owning import Owners
 from pynetwork.backup.places import Places
@@ -234,11 +236,7 @@ class _FolderNow:
         self._number = number
         self._path = from_bytes(row.path)
         self._prefix = f"{self._path}/" if self._path else ""
-        self._records: Iterator[FileRecord] = owner._catalogue.files(number) if known and row.complete else iter(())
-        self._by_name = known and not row.complete
-        self._record = next(self._records, None)
-        self._last = b""
-        self._gone: list[bytes] = []
+        self._matcher = self._match_with(owner._catalogue, owner._chosen, known=known)
         self._directory: Directory | None = None
         self._is_empty = False
         self._place = ""
@@ -250,6 +248,16 @@ class _FolderNow:
             self._look_at(self._directory, known=known)
         except (UnsafePath, OSError) as error:
             owner._skip(Skipped(self._path or ".", reason_for(error)))
+
+    def _match_with(self, catalogue: Catalogue, chosen: Callable[[str, Facts], bool] | None, *, known: bool) -> Matcher:
+        """Records for the rows. Where not every row comes, what is missing has not gone."""
+        complete, number, prefix = self._row.complete, self._number, self._prefix
+        return Matcher(
+            catalogue.files(number) if known and complete else iter(()),
+            partial(catalogue.file, number) if known and not complete else None,
+            # Not a method: a folder that leads to itself would be in memory until the collector comes.
+            chosen and (lambda record: chosen(prefix + from_bytes(record.name), Facts.decode(record.facts))),
+        )
 
     def _open(self) -> Directory:
         """The folder in the mirror, made if need be; what is no folder and has its name goes."""
@@ -295,74 +303,44 @@ class _FolderNow:
     # Rows
 
     def take_files(self, rows: list[FileRow]) -> None:
-        """Files one after the other. As a rule hardly one of thousands has changed: what shows that is done here."""
-        owner, directory = self._owner, self._directory
-        if directory is None or self._by_name or owner.looks_closely:
-            for name, facts in rows:
+        """Files one after the other."""
+        owner, directory, pending = self._owner, self._directory, iter(rows)
+        if directory is None or owner.looks_closely:
+            for name, facts in pending:
                 self.take_file(name, facts)
             return
-        status_of, records, run = directory.status, self._records, owner._catalogue.run
-        record, last = self._record, self._last
-        count = size = unchanged = 0
-        for name, facts in rows:
-            if (
-                record is not None
-                and record.name == name
-                and record.facts == facts
-                and not record.state
-                and record.gone is None
-                and name > last
-            ):
-                try:
-                    status = status_of(from_bytes(record.place or name))
-                except OSError:
-                    status = None
-                if (
-                    status is not None
-                    and status.st_size == record.size
-                    and is_same_time(status.st_mtime_ns, record.mtime_ns)
-                ):
-                    count += 1
-                    size += record.size
-                    unchanged += record.run != run
-                    record, last = next(records, None), name
-                    continue
-            self._record, self._last = record, last
-            self.take_file(name, facts)
-            record, last = self._record, self._last
-        self._record, self._last = record, last
-        owner.count(size, files=count, unchanged=unchanged)
+        run = owner._catalogue.run
+        while True:
+            row, files, size, older = self._matcher.pass_unchanged(pending, directory, run)
+            if files:
+                owner.count(size, files=files, unchanged=older)
+            if row is None:
+                return
+            self.take_file(*row)
 
     def take_file(self, name: bytes, facts: bytes) -> None:
-        record = self._match(name)
+        record = self._matcher.match(name)
         directory = self._directory
         if directory is None:
             return
         owner = self._owner
         if (
-            record is not None
-            and record.facts == facts
-            and not record.state
-            and not owner._checksum
-            and not record.gone
+            record is None
+            or record.facts != facts
+            or record.state
+            or record.gone
+            or owner._checksum
+            or (status := status_as_recorded(directory, record)) is None
         ):
-            place = from_bytes(record.place or name)
-            try:
-                status = directory.status(place)
-            except OSError:
-                pass
-            else:
-                if status.st_size == record.size and is_same_time(status.st_mtime_ns, record.mtime_ns):
-                    if owner._chosen is None or owner._chosen(self._prefix + from_bytes(name), Facts.decode(facts)):
-                        # What this run has brought is counted already; the survey has begun anew.
-                        owner.count(record.size, unchanged=record.run != owner._catalogue.run)
-                        if owner._owners is not None:
-                            owner._owners.give(directory, place, Facts.decode(facts), status)
-                    return
-        self._changed(directory, name, Facts.decode(facts), record)
+            self._changed(directory, name, Facts.decode(facts), record)
+        elif owner._chosen is None or owner._chosen(self._prefix + from_bytes(name), Facts.decode(facts)):
+            # What this run has brought is counted already; the survey has begun anew.
+            owner.count(record.size, unchanged=record.run != owner._catalogue.run)
+            if owner._owners is not None:
+                owner._owners.give(directory, from_bytes(record.place or name), Facts.decode(facts), status)
 
     def take_link(self, row: LinkRow) -> None:
-        record = self._match(row.name)
+        record = self._matcher.match(row.name)
         path = self._prefix + from_bytes(row.name)
         if self._directory is None or (self._owner._chosen is not None and not self._owner._chosen(path, row.facts)):
             return
@@ -373,41 +351,15 @@ class _FolderNow:
 
     def take_skipped(self, row: SkippedRow) -> None:
         if row.name:
-            self._match(row.name)
+            self._matcher.match(row.name)
         path = self._prefix + from_bytes(row.name) if row.name else self._path or "."
         self._owner._skip(Skipped(path, row.reason))
 
-    def _match(self, name: bytes) -> FileRecord | None:
-        """The record of ``name``; those before it have gone. Raises `RemoteProtocolError` for rows out of order."""
-        if name <= self._last:
-            raise RemoteProtocolError(f"a survey has {name!r} after {self._last!r}")
-        self._last = name
-        if self._by_name:
-            return self._owner._catalogue.file(self._number, name)
-        record = self._record
-        while record is not None and record.name < name:
-            self._vanish(record)
-            record = next(self._records, None)
-        if record is not None and record.name == name:
-            self._record = next(self._records, None)
-            return record
-        self._record = record
-        return None
-
-    def _vanish(self, record: FileRecord) -> None:
-        if record.gone is None and self._row.complete:
-            path = self._prefix + from_bytes(record.name)
-            if self._owner._chosen is None or self._owner._chosen(path, Facts.decode(record.facts)):
-                self._gone.append(record.name)
-
     def end(self) -> None:
         """All rows of the folder have come."""
-        while self._record is not None:
-            self._vanish(self._record)
-            self._record = next(self._records, None)
-        if self._gone:
-            self._owner._catalogue.mark_gone(self._number, self._gone)
-            self._owner.counts.gone += len(self._gone)
+        if gone := self._matcher.end():
+            self._owner._catalogue.mark_gone(self._number, gone)
+            self._owner.counts.gone += len(gone)
 
     def close(self) -> None:
         """Give the folder in the mirror back."""

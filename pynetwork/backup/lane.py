@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handshakes.chunks import Compare, LargeFile, Pack, Piece, Run, Seal, Work
+from handshakes.chunks import Compare, Pack, Piece, Run, Seal, Work
 from handshakes.deltas import (
     Beginning,
     GrownRow,
@@ -14,12 +14,13 @@ from handshakes.deltas import (
     encode_ranges,
 )
 from handshakes.errors import RemoteProtocolError, UnsafePath
-from handshakes.manifest import Entry, Skipped, chunk_count, chunk_size_for, digest
+from handshakes.manifest import Entry, Skipped, chunk_size_for, digest
 from handshakes.messages import Bytes, Message
 from handshakes.transfer import ChunkHead, Code, Compressed, Row, Status, Want, reason_text
 from pynetwork.backup.finding import Wanted
+from pynetwork.backup.gathering import Gathering, gathering_of, holds
 from pynetwork.backup.mirror import Base
-from pynetwork.backup.plan import BackupPlan, Gathering, local_reason
+from pynetwork.backup.plan import BackupPlan, local_reason
 from pynetwork.files.compression import Decompressor
 from pynetwork.files.descriptors import read_into
 from pynetwork.files.downloads import DownloadLane, other_entry
@@ -71,8 +72,7 @@ class BackupLane(DownloadLane):
             if work.void:
                 return None
             if work.file.handle is None:
-                gathering = work.file.origin
-                assert isinstance(gathering, Gathering)
+                gathering = gathering_of(work.file)
                 place = gathering.wanted.place
                 self.job.touched.add(gathering.wanted.folder)
                 self.job.begin_file(gathering.wanted)
@@ -101,7 +101,7 @@ class BackupLane(DownloadLane):
     def _ranges(self, compare: Compare) -> list[Range]:
         """The chunks, and before each of them its beginnings that end where something that is here ends."""
         file = compare.file
-        gathering = _gathering(file)
+        gathering = gathering_of(file)
         ranges = []
         for index in range(compare.first, compare.first + compare.count):
             offset, length = index * file.chunk, file.length(index)
@@ -302,7 +302,7 @@ class BackupLane(DownloadLane):
         with self.job.changed:
             if compare.void or not isinstance(partial, PartialFile) or file.assembly.has(index):
                 return
-            gathering = _gathering(file)
+            gathering = gathering_of(file)
             bases = list(gathering.bases)
         offset, length = index * file.chunk, file.length(index)
         view = self._room(length)
@@ -310,7 +310,7 @@ class BackupLane(DownloadLane):
             self._arrived(compare, index, expected)
             return
         for base, handle in bases:
-            if base.size < offset + length or not _is_there(bases, base, handle, view, offset, expected):
+            if base.size < offset + length or not holds(bases, base, handle, view, offset, expected):
                 continue
             if base.place != gathering.wanted.place:
                 partial.write(view, offset)
@@ -348,7 +348,7 @@ class BackupLane(DownloadLane):
         offset, length = index * file.chunk, file.length(index)
         view = self._room(length)
         for base, handle in bases:
-            if base.size != offset + size or not _is_there(bases, base, handle, view[:size], offset, known):
+            if base.size != offset + size or not holds(bases, base, handle, view[:size], offset, known):
                 continue
             own = base.place == gathering.wanted.place
             with self.job.changed:
@@ -379,10 +379,10 @@ class BackupLane(DownloadLane):
             if piece.void or not self._may_go_on(piece, head, message):
                 return
             partial = file.handle
-            gathering = _gathering(file)
+            gathering = gathering_of(file)
             expected = gathering.expected.get(piece.first, b"")
             own = gathering.own.get(piece.first)
-            handle = next((each for base, each in gathering.bases if base.place == gathering.wanted.place), None)
+            handle = gathering.own_handle
         assert isinstance(partial, PartialFile)
         offset, length = piece.first * file.chunk, file.length(piece.first)
         if head.number != piece.first or len(message.body) != length - piece.skip:
@@ -410,9 +410,9 @@ class BackupLane(DownloadLane):
         with job.changed:
             if seal.void or not self._is_whole(seal, head, message):
                 return
-            partial, entry, gathering = file.handle, file.entry, _gathering(file)
+            partial, entry, gathering = file.handle, file.entry, gathering_of(file)
             whole = file.assembly.digest()
-            start = gathering.own_size if _can_append(file, gathering) else 0
+            start = gathering.own_size if gathering.can_be_appended(file) else 0
         assert isinstance(partial, PartialFile)
         wanted = gathering.wanted
         target = entry._replace(path=wanted.place)
@@ -435,14 +435,14 @@ class BackupLane(DownloadLane):
 
     def _complete(self, partial: PartialFile, target: Entry, gathering: Gathering, start: int) -> str:
         """Let the file have its name; answers in which way it had changed."""
-        if _is_in_place(target, gathering):
+        if gathering.is_in_place(target):
             self.job.set_metadata(self._folder, target.path, target)
             partial.discard()
             return "same"
         if start and partial.complete_by_appending(target, start):
             return "grown"
         wanted = gathering.wanted
-        handle = next((each for base, each in gathering.bases if base.place == wanted.place), None)
+        handle = gathering.own_handle
         chunk = chunk_size_for(target.size)
         for index, (length, expected) in gathering.own.items():
             view = self._room(length)
@@ -455,47 +455,5 @@ class BackupLane(DownloadLane):
         return "grown" if start else "moved" if gathering.moved and not gathering.own else ""
 
 
-def _is_there(
-    bases: list[tuple[Base, int]], base: Base, handle: int, view: memoryview, offset: int, expected: bytes
-) -> bool:
-    """Read what ``base`` has at ``offset``; whether that is what is expected.
-
-    A partial file that is held lacks what stood under the file's own name when it was gathered: that is tried, too.
-    """
-    if read_into(handle, view, offset) < len(view):
-        return False
-    if digest(view) == expected:
-        return True
-    if not base.place:
-        for other, its_handle in sorted(bases, key=lambda each: each[0].size):
-            size = other.size - offset
-            if 0 < size < len(view) and read_into(its_handle, view[:size], offset) == size and digest(view) == expected:
-                return True
-    return False
-
-
 class _OwnChanged(Exception):
     """What stood under the file's name is not any more what it was a moment ago."""
-
-
-def _gathering(file: LargeFile) -> Gathering:
-    assert isinstance(file.origin, Gathering)
-    return file.origin
-
-
-def _is_in_place(entry: Entry, gathering: Gathering) -> bool:
-    """Whether the file as it stands has been found to be the new one, chunk by chunk."""
-    return gathering.own_size == entry.size and len(gathering.own) == chunk_count(
-        entry.size, chunk_size_for(entry.size)
-    )
-
-
-def _can_append(file: LargeFile, gathering: Gathering) -> bool:
-    """Whether all of the file as it stands is the beginning of the new one, and none of it was copied."""
-    size = gathering.own_size
-    if not 0 < size < file.entry.size:
-        return False
-    full, rest = divmod(size, file.chunk)
-    if any(gathering.own.get(index, (0, b""))[0] != file.chunk for index in range(full)):
-        return False
-    return not rest or gathering.own.get(full, (0, b""))[0] == rest

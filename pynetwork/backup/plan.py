@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -21,19 +20,19 @@ from handshakes.transfer import ChunkHead, Status
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.deleting import put_aside
 from pynetwork.backup.finding import Wanted
+from pynetwork.backup.gathering import Gathering
 from pynetwork.backup.holding import Holdings
 from pynetwork.backup.mirror import Base, Mirror
 from pynetwork.backup.owning import Owners
 from pynetwork.backup.records import PRUNED, FileRecord, State, UnfinishedRecord
 from pynetwork.files import compression
 from pynetwork.files.conversation import Conversation
-from pynetwork.files.descriptors import read_into
 from pynetwork.files.downloads import Download
 from pynetwork.files.folders import Folder, reason_for
 from pynetwork.files.jobs import Progress
 from pynetwork.files.partials import PartialFile
 
-__all__ = ["BackupPlan", "Gathering", "Options", "Pace", "local_reason"]
+__all__ = ["BackupPlan", "Options", "Pace", "local_reason"]
 
 _BACKLOG: Final = 64
 _TRIES: Final = 3
@@ -55,64 +54,6 @@ class Options:
     limit: float | None = None
     follow: bool = False
     chosen: Callable[[str, Facts], bool] | None = None
-
-
-class Gathering:
-    """What is known of one large file's content while it is gathered. The job's lock guards it.
-
-    ``own``: chunks of the file as it stands under its name that belong there in the new one too, with their digests;
-    they are not copied as long as it looks as if the rest could be appended. ``moved``: some of it was found elsewhere.
-    """
-
-    __slots__ = ("bases", "expected", "moved", "opened", "own", "own_size", "wanted")
-
-    def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
-        self.bases: list[tuple[Base, int]] = []
-        self.opened = False
-        self.own: dict[int, tuple[int, bytes]] = {}
-        self.own_size = 0
-        self.moved = False
-        self.expected: dict[int, bytes] = {}
-
-    def open(self, mirror: Mirror, folder: Folder) -> None:
-        """Open the contents that may hold a part of it."""
-        if self.opened:
-            return
-        self.opened = True
-        for base in self.wanted.bases:
-            handle = mirror.open_base(folder, base, self.wanted.place)
-            if handle is None:
-                continue
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                os.close(handle)
-                continue
-            if base.place == self.wanted.place and not self.own_size:
-                self.own_size = status.st_size
-            self.bases.append((base._replace(size=status.st_size), handle))
-
-    def keep_tail(self, file: LargeFile) -> None:
-        """Copy the beginning of the chunk within which the file ends as it stands: what follows may have arrived."""
-        handle = next((each for base, each in self.bases if base.place == self.wanted.place), None)
-        index, size = divmod(self.own_size, file.chunk)
-        if handle is None or not size or index not in self.own or not isinstance(file.handle, PartialFile):
-            return
-        view = memoryview(bytearray(size))
-        with contextlib.suppress(OSError):
-            if read_into(handle, view, index * file.chunk) == size:
-                file.handle.write(view, index * file.chunk)
-
-    def close(self) -> None:
-        """Give everything back."""
-        for _, handle in self.bases:
-            os.close(handle)
-        self.bases.clear()
-        self.opened = False
-        self.own.clear()
-        self.own_size = 0
-        self.moved = False
-        self.expected.clear()
 
 
 def _is_other(entry: Entry, before: Entry) -> bool:

@@ -387,6 +387,29 @@ class Carrier(Protocol):
         """Send one message; the buffers may be used again."""
 
 
+class _Outgoing:
+    """What a lane says, as long as somebody may hear it: after a ``failure`` the rest is dropped. Answers that came
+    before the connection was lost can still be taken in then.
+    """
+
+    def __init__(self, operation: Carrier) -> None:
+        self._operation = operation
+        self.failure: ConnectionLost | None = None
+
+    def send(self, code: int, head: bytes = b"", *buffers: Bytes) -> None:
+        """Send one message, or note that it can't be sent."""
+        if self.failure is None:
+            try:
+                self._operation.send(code, head, *buffers)
+            except ConnectionLost as error:
+                self.failure = error
+
+    def check(self) -> None:
+        """Raise the failure, if there was one."""
+        if self.failure is not None:
+            raise self.failure
+
+
 class JobLane(ABC):
     """One lane: asks for work as far as the window reaches, deals with one answer, and again.
 
@@ -397,7 +420,7 @@ class JobLane(ABC):
 
     def __init__(self, job: Job, operation: Carrier) -> None:
         self.job = job
-        self.operation = operation
+        self.operation = self._outgoing = _Outgoing(operation)
         self.asked: deque[Asked] = deque()
         self._window = _FIRST_WINDOW
         self._outstanding = 0
@@ -425,12 +448,14 @@ class JobLane(ABC):
         try:
             while self._fill(operation):
                 if not operation.ready():
+                    self._outgoing.check()
                     self.widen()
                     self.ask_meanwhile(operation)
                 message = next_answer(operation)
                 self.take_in(message)
                 if message is not None:
                     operation.recycle(message.body)
+            self._outgoing.check()
             operation.send(Code.FINISH)
             await_end(operation)
         except BaseException:
@@ -451,7 +476,7 @@ class JobLane(ABC):
 
     def _fill(self, operation: CallerOperation) -> bool:
         if self.hungry:
-            while room := self.room:
+            while self._outgoing.failure is None and (room := self.room):
                 work = self.job.take(operation, room, wait=not self.asked)
                 if work is None:
                     break

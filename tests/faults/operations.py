@@ -73,7 +73,7 @@ def scene(folder: Path, *, key: str | None = None, tls: TLS | None = None) -> It
     for path in FILES:
         (share / path).parent.mkdir(parents=True, exist_ok=True)
         (share / path).write_bytes(contents(path))
-    options = {"share": {"shared": share}, "download_dir": uploads, "max_poolsize": 16}
+    options = {"share": {"shared": share}, "download_dir": uploads, "max_poolsize": 64}
     with serving(echo, total, double, count, key=key, tls=tls, **options) as gateway:
         yield Scene(gateway, share, uploads, folder / "downloads")
 

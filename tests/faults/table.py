@@ -17,7 +17,7 @@ _INTRODUCTION = """\
 Between controller and gateway lies a proxy that delays, breaks and bends what passes (`tools/proxy.py`), and every
 operation meets every fault, in both directions, at the beginning, in the middle and near the end of what it sends or
 receives: with `Controller` and with `AsyncController`, which promise the same. Each cell is what is promised, and what
-the tests have seen kept. After each case the gateway has to be as it was: its handlers free, its doorway empty, no
+the tests have seen kept. After each cell the gateway has to be as it was: its handlers free, its doorway empty, no
 descriptor or thread left, no file under a final name that is not whole, and the next caller served.
 
 `python -m tests.faults` writes this page; a test fails when it is not what is tested.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,6 +21,9 @@ from tests.waiting import wait_until
 from tools.proxy import Direction
 
 pytestmark = pytest.mark.system
+
+AT_ONCE = 4
+"""Cases that are tried at the same time: they wait more than they work, and no more may keep another from its turn."""
 
 
 @pytest.fixture(params=[Blocking, Asynchronous], ids=lambda each: each.name)
@@ -100,9 +104,11 @@ def test_an_operation_in_trouble(
             monkeypatch.setattr(module, "STALL_TIMEOUT", 2 * GRACE)
         for module in (conversation, aio_files):
             monkeypatch.setattr(module, "SILENCE_TIMEOUT", 2 * GRACE)
-    for fault in trouble.faults(extents):
-        where = scenes.of(operation, trouble.encrypted)
-        found, happened = tried(driver, operation, trouble, fault, where, tls)
-        assert happened or fault is None, f"{fault} did not happen in {extents}"
-        assert found in promised.outcomes, f"{fault} of {extents}: {found.value}, promised is: {promised.word}"
-        serves_on(where, KEY if operation.keyed else None, tls)
+    faults = list(trouble.faults(extents))
+    places = [scenes.of(operation, trouble.encrypted) for _ in faults]
+    with ThreadPoolExecutor(AT_ONCE) as cases:
+        outcomes = cases.map(lambda fault, where: tried(driver, operation, trouble, fault, where, tls), faults, places)
+        for fault, (found, happened) in zip(faults, outcomes, strict=True):
+            assert happened or fault is None, f"{fault} did not happen in {extents}"
+            assert found in promised.outcomes, f"{fault} of {extents}: {found.value}, promised is: {promised.word}"
+    serves_on(places[0], KEY if operation.keyed else None, tls)

@@ -10,7 +10,7 @@ import pytest
 
 from handshakes.manifest import CHUNK_SIZE
 from handshakes.transfer import Code
-from pynetwork.backup import lane as module
+from pynetwork.backup import gathering
 from pynetwork.backup.lane import BackupLane
 from pynetwork.files.folders import entry_of
 from pynetwork.files.partials import PartialFile
@@ -90,7 +90,7 @@ def test_a_disk_that_refuses_to_append(at: Scene, monkeypatch: pytest.MonkeyPatc
 def test_the_file_begins_anew_while_it_is_compared(at: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found out about the content that it had must not become a part of the one that it has."""
     overwrite(at.share / "app.log", b"!", 2 * CHUNK_SIZE)
-    read_into = module.read_into
+    read_into = gathering.read_into
     lanes: list[tuple[BackupLane, Any]] = []
     over: list[bool] = []
     before(monkeypatch, "_compare_chunk", lambda lane, compare, *_: lanes.append((lane, compare)))
@@ -105,7 +105,7 @@ def test_the_file_begins_anew_while_it_is_compared(at: Scene, monkeypatch: pytes
                 assert lane.job.begin_again(compare, entry_of("app.log", (at.share / "app.log").stat()))
         return got
 
-    monkeypatch.setattr(module, "read_into", reading)
+    monkeypatch.setattr(gathering, "read_into", reading)
     report = at.backup()
     assert over
     assert report.complete
@@ -167,10 +167,10 @@ def test_a_chunk_that_was_brought_before_is_not_compared_again(at: Scene, monkey
     def twice(lane: BackupLane, compare: Any, index: int, *rest: Any) -> None:
         compare_chunk(lane, compare, index, *rest)
         if compare.file.assembly.has(index):
-            reading = module.read_into
-            monkeypatch.setattr(module, "read_into", None)
+            reading = gathering.read_into
+            monkeypatch.setattr(gathering, "read_into", None)
             compare_chunk(lane, compare, index, *rest)
-            monkeypatch.setattr(module, "read_into", reading)
+            monkeypatch.setattr(gathering, "read_into", reading)
             compared.append(index)
 
     monkeypatch.setattr(BackupLane, "_compare_chunk", twice)

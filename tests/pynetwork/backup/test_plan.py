@@ -16,10 +16,10 @@ from handshakes.manifest import CHUNK_SIZE, PACK_FILES, PACK_SIZE, Entry, Skippe
 from pynetwork.backup.catalogue import Catalogue
 from pynetwork.backup.finding import Wanted
 from pynetwork.backup.mirror import Base, Mirror
-from pynetwork.backup.plan import BackupPlan, Gathering, Options, Pace, local_reason
+from pynetwork.backup.plan import BackupPlan, Options, Pace, local_reason
 from pynetwork.backup.records import PRUNED, State
 from pynetwork.files.folders import Folder
-from tests.pynetwork.backup.mirroring import LARGE, SECOND, STAMP, facts, new, record, write
+from tests.pynetwork.backup.mirroring import LARGE, SECOND, STAMP, facts, record, write
 from tests.pynetwork.backup.test_catalogue import folder_row
 from tests.serving import Background
 
@@ -284,23 +284,6 @@ def test_metadata(ground: Ground) -> None:
     assert (path.stat().st_mode & 0o7777, path.stat().st_mtime_ns) == (0o755, STAMP + SECOND)
     assert ground.plan.is_in_place(ground.folder, Base("a", 7, None))
     assert not ground.plan.is_in_place(ground.folder, Base("a", 6, None))
-
-
-def test_what_is_gathered_is_read_where_it_is(ground: Ground) -> None:
-    data = new(500)
-    for name in ("own", "other"):
-        write(ground.mirror.root / name, data)
-    os.mkfifo(ground.mirror.root / "pipe")
-    places = ["own", "other", "none", "pipe", ""]
-    gathering = Gathering(ground.wanted("own", LARGE, bases=[Base(place, 400, None) for place in places]))
-    for _ in range(2):
-        gathering.open(ground.mirror, ground.folder)
-    assert [(base.place, base.size) for base, _ in gathering.bases] == [("own", 500), ("other", 500)]
-    assert gathering.own_size == 500
-    gathering.close()
-    assert (gathering.bases, gathering.own_size) == ([], 0)
-    gathering.open(ground.mirror, ground.folder)
-    gathering.close()
 
 
 def test_a_file_that_begins_again_is_compared_as_a_whole(ground: Ground) -> None:

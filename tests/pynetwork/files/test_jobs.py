@@ -263,3 +263,77 @@ def test_the_report_counts() -> None:
         "lanes_replaced": 0,
         "rate": 25,
     }
+
+
+# A lane whose connection is lost
+
+
+class Broken:
+    """An operation that carries two requests, and breaks while a third is sent. ``came``: so many answers are here."""
+
+    round_trip = 0.0
+    received = 0
+
+    def __init__(self, came: int) -> None:
+        self._came = came
+        self.said: list[int] = []
+
+    def send(self, code: int, _head: bytes = b"", *_buffers: Any) -> None:
+        self.said.append(code)
+        if len(self.said) > 2:
+            raise ConnectionLost("it broke while something was said")
+
+    def ready(self) -> bool:
+        return bool(self._came)
+
+    def receive(self, _timeout: float | None = None) -> Message:
+        assert self._came, "nobody waits for what can't come"
+        self._came -= 1
+        return Message(Code.PACK, b"", b"")
+
+    def recycle(self, _body: object) -> None:
+        """There is no memory to speak of."""
+
+
+class Counting(Lane):
+    """Asks for four pieces of work at first, and for more once two are answered."""
+
+    taken = 0
+
+    def ask(self, work: jobs.Work) -> None:
+        self.expect(work, jobs._FIRST_WINDOW // 4)
+        self.operation.send(Code.PACK)
+
+    def answered(self, asked: Asked, _message: Message) -> int:
+        self.taken += 1
+        self.done(asked)
+        return asked.cost
+
+
+@pytest.mark.parametrize("came", [0, 1, 2])
+def test_what_has_come_is_taken_in_when_nothing_more_can_be_said(came: int) -> None:
+    job = idle()
+    job.add([entry(CHUNK_SIZE, f"{number}") for number in range(9)])
+    broken: Any = Broken(came)
+    lane = Counting(job, broken)
+    with pytest.raises(ConnectionLost, match="while something was said"):
+        lane.run(broken)
+    assert lane.taken == came
+    assert broken.said == [Code.PACK] * 3
+    # Others can have all that was not answered, and what could not be asked for, too.
+    left = 0
+    while job.plan.take(CHUNK_SIZE) is not None:
+        left += 1
+    assert left == 9 - came
+
+
+def test_nothing_is_finished_over_a_connection_that_is_lost() -> None:
+    """Though all that was asked for was answered, the last words did not get there."""
+    job = idle()
+    job.add([entry(CHUNK_SIZE, f"{number}") for number in range(3)])
+    broken: Any = Broken(came=3)
+    lane = Counting(job, broken)
+    with pytest.raises(ConnectionLost, match="while something was said"):
+        lane.run(broken)
+    assert lane.taken == 3
+    assert Code.FINISH not in broken.said

@@ -359,7 +359,7 @@ def test_a_link_that_breaks_while_chunks_are_sent(here: Site, monkeypatch: pytes
     write(here.share / "large", os.urandom(LARGE))
 
     def cut(send: Callable[..., Any], lane: UploadLane, *arguments: Any) -> Any:
-        lane.operation._link.stream.shutdown()
+        lane._outgoing._operation._link.stream.shutdown()  # type: ignore[attr-defined]
         return send(lane, *arguments)
 
     monkeypatch.setattr(UploadLane, "_send_chunk", once(cut, UploadLane._send_chunk, at=3))

@@ -23,7 +23,7 @@ def test_bulk_data_that_gives_way_leaves_a_stream_alone(a_link: None) -> None:
     # Processors that others use as well make everything wait, which looks like a queue: then it is measured again.
     for left in reversed(range(3)):
         # More lanes than one: any usual congestion control then fills the queue.
-        alone, plain, polite = (figures for _, _, figures in measure(Setting(seconds=4.0), [4]))
+        alone, plain, polite = (figures for _, _, figures in measure(Setting(seconds=2.5), [4]))
         assert alone.used is None
         assert plain.used is not None
         assert polite.used is not None

@@ -64,10 +64,13 @@ def test_ctrl_c_ends_it_with_what_is_known_so_far() -> None:
     command = [sys.executable, "-m", "tools.soak", "--seconds", "600", "--seed", "1"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         soak = psutil.Process(process.pid)
-        wait_until(lambda: len(soak.children()) == 5, PATIENCE)
-        children = soak.children()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=PATIENCE)
-        assert (process.returncode, err) == (130, "")
-        assert out.endswith("all is well, as far as it went\n")
-        wait_until(lambda: not any(child.is_running() for child in children), PATIENCE)
+        try:
+            wait_until(lambda: len(soak.children()) == 5, PATIENCE)
+            children = soak.children()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, err) == (130, "")
+            assert out.endswith("all is well, as far as it went\n")
+            wait_until(lambda: not any(child.is_running() for child in children), PATIENCE)
+        finally:
+            process.kill()

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.soak.cli import Line, above_zero, count
-from tools.soak.torture.options import Options
+from tools.soak.torture.options import SECONDS_A_KILL, Options
+from tools.soak.torture.report import SHARE_AGAIN
 from tools.soak.torture.runner import run
 
 __all__ = ["main"]
-
-_SECONDS_A_KILL = 4.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = run(
         Options(
             kills=chosen.kills,
-            seconds=chosen.seconds or _SECONDS_A_KILL * chosen.kills,
+            seconds=chosen.seconds or SECONDS_A_KILL * chosen.kills,
             rate=chosen.rate * 1e6,
             rotate=chosen.rotate,
             seed=random.randrange(1 << 32) if chosen.seed is None else chosen.seed,
@@ -34,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             link=None if chosen.link is None else chosen.link * 1e6,
             compress=chosen.compress,
             mirror_deletes=chosen.mirror_deletes,
+            again=chosen.again / 100,
             folder=chosen.folder,
             say=line.show,
             find=line.tell,
@@ -58,7 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         "name; in the end it has to be equal to what was written, and hardly anything may have been carried twice.",
     )
     parser.add_argument("--kills", type=count, default=200, help="of gateway, controller and links (default 200)")
-    parser.add_argument("--seconds", type=above_zero, help=f"how long (default {_SECONDS_A_KILL} for each kill)")
+    parser.add_argument(
+        "--seconds", type=above_zero, help=f"how long all of them take (default {SECONDS_A_KILL:g} for each kill)"
+    )
+    parser.add_argument(
+        "--again",
+        type=above_zero,
+        default=100 * SHARE_AGAIN,
+        help="per cent of the data that may be carried again; each kill costs what is on its way, so more often than "
+        f"every {SECONDS_A_KILL:g} seconds they cost more (default %(default)g)",
+    )
     parser.add_argument("--rate", type=above_zero, default=5.0, help="MB/s that are written (default 5)")
     parser.add_argument("--rotate", type=above_zero, default=2.0, help="seconds between rotations (default 2)")
     parser.add_argument("--seed", type=int, help="of chance; what is drawn is told at the end")

@@ -14,7 +14,6 @@ __all__ = ["SHARE_AGAIN", "Amounts", "Report"]
 SHARE_AGAIN = 0.01
 """The part of what had to be carried that may be carried twice."""
 
-
 _MOST_FINDINGS = 50
 
 
@@ -24,8 +23,8 @@ class Amounts:
 
     ``carried``: in messages with files' data. ``needed`` of them had not been carried before: numbered lines at their
     first time, and what lies in compressed files, each once. ``rows``: files in messages that carry several, which have
-    `ROW` bytes for each. ``flips``: flipped bits, each of which makes a chunk move again. ``total``: everything.
-    ``share`` of what is needed may be carried again.
+    `ROW` bytes for each. ``flips``: flipped bits, each of which makes a chunk of ``chunk`` bytes move again.
+    ``total``: everything. The part ``share`` of what is needed may be carried again.
     """
 
     carried: int = 0
@@ -46,6 +45,11 @@ class Amounts:
         """The most that may be carried again."""
         return self.share * self.needed + self.flips * self.chunk
 
+    @property
+    def messages(self) -> int:
+        """All that is no files' data."""
+        return self.total - self.carried + self.rows * ROW
+
     def to_json(self) -> dict[str, Any]:
         """All figures."""
         return {
@@ -53,7 +57,7 @@ class Amounts:
             "needed": self.needed,
             "again": self.again,
             "allowed": round(self.allowed),
-            "messages": self.total - self.carried + self.rows * ROW,
+            "messages": self.messages,
             "total": self.total,
         }
 
@@ -132,7 +136,7 @@ class Report:
             ("MB of it that had to be carried", _megabytes(self.amounts.needed)),
             ("MB of it carried again", _megabytes(self.amounts.again)),
             ("MB that may be", _megabytes(self.amounts.allowed)),
-            ("MB of messages", _megabytes(self.amounts.total - self.amounts.carried)),
+            ("MB of messages", _megabytes(self.amounts.messages)),
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = "\n".join(f"{name:<{widths[0]}}  {figure:>{widths[1]}}" for name, figure in rows)

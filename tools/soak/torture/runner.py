@@ -10,20 +10,20 @@ import random
 import shutil
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tools.proxy import DOWN, UP, Fault, Kind, Proxy, Weather
 from tools.soak.members import Member
+from tools.soak.torture.damage import flip_bit
 from tools.soak.torture.lines import LINE
-from tools.soak.torture.mirror import Mirror, Truth, flip_bit, partial_files
+from tools.soak.torture.mirror import Mirror, Watch, partial_files
 from tools.soak.torture.options import WORKER, Options
 from tools.soak.torture.report import Report
 from tools.soak.torture.troubles import Ill, Trouble, explained, schedule
+from tools.soak.torture.truth import Truth
 from tools.soak.torture.verdict import Verdict
 from tools.soak.torture.wire import Meter
 from tools.soak.torture.worker import HANGING
@@ -32,9 +32,9 @@ from tools.soak.turns import Failure
 __all__ = ["run"]
 
 _TICK = 0.02
-_LOOK_EVERY = 0.3
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
+# So that at least two rotations fall into an absence, whenever it begins.
 _ABSENT_ROTATIONS = 2.6
 _PORTS = range(20_000, 32_000)
 _FURTHEST = {DOWN: 1 << 20, UP: 1 << 10}
@@ -56,25 +56,6 @@ def run(options: Options) -> Report:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
     return report
-
-
-class _Watch(threading.Thread):
-    """Looks at the mirror now and then."""
-
-    def __init__(self, mirror: Mirror, find: Callable[[str], None]) -> None:
-        super().__init__(name="watch", daemon=True)
-        self._mirror = mirror
-        self._find = find
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        while not self._over.wait(_LOOK_EVERY):
-            for fault in self._mirror.faults():
-                self._find(f"in the mirror carries a final name, but is wrong: {fault}")
-
-    def stop(self) -> None:
-        self._over.set()
-        self.join()
 
 
 class _Torture:
@@ -101,7 +82,7 @@ class _Torture:
         self._controller = self._backup("backup", once=False)
         self._members = [self._writer, self._gateway, self._controller]
         self._mirror = Mirror(self._places["mirror"], Truth(self._places["reference"]))
-        self._watch = _Watch(self._mirror, self._found.put)
+        self._watch = Watch(self._mirror, self._found.put)
 
     def _member(self, role: str, name: str | None = None, **options: Any) -> Member:
         places = {name: str(place) for name, place in self._places.items()}
@@ -120,7 +101,7 @@ class _Torture:
             once=once,
             compress=options.compress,
             mirror_deletes=options.mirror_deletes,
-            step=options.step,
+            backup=options.backup,
         )
 
     def _elapsed(self) -> float:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from handshakes.manifest import CHUNK_SIZE
-from tools.soak.torture.mirror import Mirror, Truth, differences, final_files, flip_bit
+from tools.soak.torture.damage import flip_bit
+from tools.soak.torture.mirror import Mirror, differences, final_files
 from tools.soak.torture.options import Options
 from tools.soak.torture.report import Report
+from tools.soak.torture.truth import Truth
 
 __all__ = ["Verdict"]
 
 _ROOT = Path(__file__).resolve().parents[3]
-_SECONDS = 300.0
+_LONGEST_VERIFY = 300.0
 
 
 class Verdict:
@@ -36,21 +38,21 @@ class Verdict:
         if not faults:
             self._report.checks.append(check)
 
-    def mirror(self) -> None:
+    def mirror(self, when: str = "in the end") -> None:
         """Every byte of it."""
         source, mirror, reference = (self._places[name] for name in ("source", "mirror", "reference"))
         count = sum(1 for _ in final_files(source))
         exactly = self._options.mirror_deletes
         self._judge(
-            f"{count} files are in the mirror{' and nothing else' if exactly else ''}, and the parts of each log make "
-            "what was written, by SHA-256",
+            f"{when} {count} files are in the mirror{' and nothing else' if exactly else ''}, and the parts of each "
+            "log make what was written, by SHA-256",
             list(differences(source, mirror, reference, exactly=exactly)),
         )
         faults = [
-            f"in the end carries a final name, but is wrong: {fault}"
+            f"in the mirror carries a final name {when}, but is wrong: {fault}"
             for fault in Mirror(mirror, Truth(reference)).faults()
         ]
-        self._judge("whatever else is in the mirror was right once", faults)
+        self._judge(f"whatever else is in the mirror {when} was right once", faults)
 
     def unchanged(self, carried: int) -> None:
         """A backup with nothing new has carried so many bytes of files' data."""
@@ -72,10 +74,10 @@ class Verdict:
             [] if right else [f"{words}, and up to {amounts.allowed:,.0f} may be"],
         )
 
-    def verify(self) -> None:
+    def verify(self, when: str = "in the end") -> None:
         """The backup's own check of the mirror."""
         code, text = self._run([str(self._places["mirror"])])
-        self._judge("the mirror is verified", [f"verify ended with {code}: {text}"] if code else [])
+        self._judge(f"{when} the mirror is verified", [f"verify ended with {code} {when}: {text}"] if code else [])
 
     def repair(self, carried: Callable[[], int]) -> None:
         """Flip bits in files of the mirror: they are named, and only their chunks are carried anew."""
@@ -100,8 +102,8 @@ class Verdict:
         if moved > allowed:
             faults.append(f"the repair carried {moved:,} bytes, for {len(chosen)} chunks")
         self._judge(f"the repair carried {moved:,} bytes for {len(chosen)} damaged chunks", faults)
-        self.mirror()
-        self.verify()
+        self.mirror("after the repair")
+        self.verify("after the repair")
 
     def _source_of(self, path: Path) -> Path:
         return self._places["source"] / path.relative_to(self._places["mirror"])
@@ -110,8 +112,9 @@ class Verdict:
         """Exit code and output of the command."""
         command = [sys.executable, *self._options.verify, *arguments]
         try:
-            done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=_SECONDS, check=False)
+            done = subprocess.run(
+                command, cwd=_ROOT, capture_output=True, text=True, timeout=_LONGEST_VERIFY, check=False
+            )
         except subprocess.TimeoutExpired:
-            return -1, f"it takes more than {_SECONDS:g} s"
-        text = done.stdout + done.stderr
-        return done.returncode, text
+            return -1, f"it takes more than {_LONGEST_VERIFY:g} s"
+        return done.returncode, done.stdout + done.stderr

@@ -37,7 +37,7 @@ _LONGEST_PAUSE = 0.5
 _HANDLERS = 64
 
 Options = dict[str, Any]
-Step = Callable[[Controller, Path, Options, threading.Event], dict[str, Any]]
+Backup = Callable[[Controller, Path, Options, threading.Event], dict[str, Any]]
 """One backup of the share into a folder, with options and what ends it early; answers with figures."""
 
 
@@ -75,8 +75,8 @@ def _serve(options: Options, voice: Voice) -> int:
 
 def _back_up(options: Options, voice: Voice) -> int:
     """One backup after the other; with ``follow`` each goes on until it fails, with ``once`` there is only one."""
-    module, _, name = options["step"].partition(":")
-    step: Step = getattr(importlib.import_module(module), name)
+    module, _, name = options["backup"].partition(":")
+    make: Backup = getattr(importlib.import_module(module), name)
     controller = Controller(port=options["port"], timeout=_TIMEOUT)
     chance = random.Random(options["seed"])
     over = threading.Event()
@@ -85,7 +85,7 @@ def _back_up(options: Options, voice: Voice) -> int:
     while not over.is_set():
         if not options["follow"]:
             _watch()
-        right = _did(lambda: step(controller, Path(options["mirror"]), options, over), voice)
+        right = _did(lambda: make(controller, Path(options["mirror"]), options, over), voice)
         faulthandler.cancel_dump_traceback_later()
         if options["once"]:
             return 0 if right else 1
@@ -104,7 +104,7 @@ def _watch() -> None:
 
 
 def _did(do: Callable[[], dict[str, Any]], voice: Voice) -> bool:
-    """Do it, and tell what came of it; whether it came out right."""
+    """Do it, and tell what came of it; answers whether it came out right."""
     since = time.monotonic()
     try:
         voice.say(done=do(), seconds=time.monotonic() - since)
@@ -116,7 +116,7 @@ def _did(do: Callable[[], dict[str, Any]], voice: Voice) -> bool:
 
 
 def backup(controller: Controller, mirror: Path, options: Options, stop: threading.Event) -> dict[str, Any]:
-    """A `Step`: what pynetwork itself does."""
+    """A `Backup`: what pynetwork itself does."""
     report = controller.backup(
         SHARE,
         mirror,

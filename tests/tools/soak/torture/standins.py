@@ -1,4 +1,4 @@
-"""Backups with one fault each, to see that a torture run finds it; see `tools.soak.torture.worker.Step`."""
+"""Backups with faults, to see that a torture run finds them; see `tools.soak.torture.worker.Backup`."""
 
 from __future__ import annotations
 
@@ -20,18 +20,12 @@ def download(controller: Controller, mirror: Path, options: Options, stop: threa
 
 
 def torn(controller: Controller, mirror: Path, options: Options, stop: threading.Event) -> dict[str, Any]:
-    """Has one file whose middle is missing."""
+    """Has one file whose middle is missing, leaves a partial file, and no small ones."""
     figures = download(controller, mirror, options, stop)
     file = mirror / "renamed.log.1"
     if file.exists():
         data = file.read_bytes()
         file.write_bytes(data[:1000] + data[2000:])
-    return figures
-
-
-def unfinished(controller: Controller, mirror: Path, options: Options, stop: threading.Event) -> dict[str, Any]:
-    """Leaves a partial file, and no small ones."""
-    figures = download(controller, mirror, options, stop)
     (mirror / ".renamed.log.partial").write_bytes(b"")
     for file in (mirror / "small").iterdir():
         file.unlink()

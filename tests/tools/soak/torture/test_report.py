@@ -30,6 +30,7 @@ def test_all_is_well() -> None:
     assert ["all", "links", "cut", "7"] in cells
     assert ["rotations", "9"] in cells
     assert ["MB", "of", "it", "carried", "again", "0.50"] in cells
+    assert ["MB", "of", "messages", "0.10"] in cells
     assert "+ it was looked at\n" in text
     assert text.endswith("\n10 s, seed 3: all is well")
 

@@ -21,44 +21,48 @@ from tools.soak.torture.troubles import Ill
 
 pytestmark = pytest.mark.system
 STANDINS = "tests.tools.soak.torture.standins"
-FINE, BAD = ("-c", "pass"), ("-c", "import sys; sys.exit('it is bad')")
+FINE = ("-c", "pass")
+CHECKED = [
+    "carried no data",
+    "files are in the mirror",
+    "whatever else is in the mirror in the end was right",
+    "were carried again",
+    "in the end the mirror is verified",
+    "2 damaged files are found",
+    "for 2 damaged chunks",
+    "whatever else is in the mirror after the repair was right",
+    "after the repair the mirror is verified",
+]
 
 
-def tortured(step: str, seconds: float = 3.0, verify: tuple[str, ...] = FINE) -> Report:
+def tortured(backup: str) -> Report:
+    """What comes of three kills while this makes the backups."""
     found: list[str] = []
-    report = run(
-        Options(
-            kills=3,
-            seconds=seconds,
-            rate=2e6,
-            rotate=0.7,
-            seed=5,
-            step=f"{STANDINS}:{step}",
-            verify=verify,
-            find=found.append,
-        )
+    options = Options(
+        kills=3, seconds=2, rate=2e6, rotate=0.5, seed=5, backup=f"{STANDINS}:{backup}", verify=FINE, find=found.append
     )
+    report = run(options)
     assert report.findings == found
-    assert len(report.checks) + len(found) >= 4
+    assert sum(report.troubles[ill] for ill in Ill) == 3
     return report
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("follow", [False, True], ids=["one after the other", "following"])
-def test_twenty_kills(follow: bool) -> None:
+def test_ten_kills(follow: bool) -> None:
     """The short form of the whole: everything of a backup under everything that can befall it."""
     found: list[str] = []
     # With a kill for every 3 MB in place of every 20, as in the long form.
-    options = Options(kills=20, seconds=20, rate=3e6, seed=4, follow=follow, damage=2, again=0.04, find=found.append)
+    options = Options(kills=10, seconds=10, rate=3e6, seed=4, follow=follow, damage=2, again=0.08, find=found.append)
     report = run(options)
     assert report.findings == found == []
     assert report.verdict == "all is well"
-    assert len(report.checks) == 10
-    assert sum(report.troubles[ill] for ill in Ill) == 20
+    assert not [words for words in CHECKED if not any(words in check for check in report.checks)]
+    assert sum(report.troubles[ill] for ill in Ill) == 10
     assert report.troubles[Ill.ABSENCE] == 1
-    assert report.rotations.total() >= 30
+    assert report.rotations.total() >= 10
     assert report.looks > 50
-    assert report.backups > (0 if follow else 10)
+    assert report.backups > (0 if follow else 5)
     assert 0.9 * report.written < report.amounts.needed < report.amounts.carried + report.amounts.allowed
 
 
@@ -71,28 +75,29 @@ def test_a_backup_that_carries_everything_again() -> None:
     assert report.written * 0.9 < report.amounts.needed
     assert report.backups > 2
     assert report.looks > 10
-    assert sum(report.troubles[ill] for ill in Ill) == 3
     assert set(report.rotations) == {"renamed", "copied", "zipped", "mixed"}
     assert report.verdict == "2 findings"
 
 
 @pytest.mark.parametrize(
-    ("step", "findings"),
+    ("backup", "findings"),
     [
-        ("torn", ["in the mirror carries a final name, but is wrong: renamed.log.1: at byte 896", "another SHA-256"]),
-        ("unfinished", ["a partial file is left: .renamed.log.partial", "small/000001 is not in the mirror"]),
+        (
+            "torn",
+            [
+                "in the mirror carries a final name, but is wrong: renamed.log.1: at byte 896",
+                "another SHA-256",
+                "a partial file is left: .renamed.log.partial",
+                "small/000001 is not in the mirror",
+            ],
+        ),
         ("confused", ["LookupError: I am confused", "the last backup ended with exit code 1", "is not in the mirror"]),
     ],
 )
-def test_a_backup_with_a_fault(step: str, findings: list[str]) -> None:
-    report = tortured(step)
+def test_a_backup_with_a_fault(backup: str, findings: list[str]) -> None:
+    report = tortured(backup)
     for finding in findings:
         assert any(finding in found for found in report.findings), report.findings
-
-
-def test_a_mirror_that_is_not_verified() -> None:
-    report = tortured("download", 1.0, BAD)
-    assert any("verify ended with 1: it is bad" in found for found in report.findings)
 
 
 def end_by_ctrl_c(process: subprocess.Popen[str]) -> None:
@@ -109,12 +114,15 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("end", [end_by_ctrl_c, kill])
 def test_nobody_is_left_behind(tmp_path: Path, end: Callable[[subprocess.Popen[str]], None]) -> None:
-    options = ["--kills", "2", "--seconds", "600", "--seed", "1", "--folder", str(tmp_path / "all")]
+    options = ["--kills", "2", "--seconds", "600", "--rotate", "0.5", "--seed", "1", "--folder", str(tmp_path / "all")]
     command = [sys.executable, "-m", "tools.soak.torture", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         torture = psutil.Process(process.pid)
-        wait_until((tmp_path / "all/source/renamed.log.1").exists, PATIENCE)
-        children = torture.children(recursive=True)
-        assert len(children) == 3
-        end(process)
-        wait_until(lambda: not any(child.is_running() for child in children), PATIENCE)
+        try:
+            wait_until(lambda: len(torture.children(recursive=True)) == 3, PATIENCE, "all to be started")
+            wait_until((tmp_path / "all/source/renamed.log.1").exists, PATIENCE)
+            children = torture.children(recursive=True)
+            end(process)
+            wait_until(lambda: not any(child.is_running() for child in children), PATIENCE)
+        finally:
+            process.kill()

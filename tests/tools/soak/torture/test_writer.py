@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tests.serving import PATIENCE, Background
 from tests.waiting import wait_until
-from tools.soak.torture.mirror import Mirror, Truth, differences
+from tools.soak.torture.mirror import Mirror, differences
 from tools.soak.torture.scene import LOGS, RING, RING_LINES, STREAMS
+from tools.soak.torture.truth import Truth
 from tools.soak.torture.writer import Writer
 
 

@@ -115,7 +115,7 @@ class KeyRange(NamedTuple):
         found = numpy.ones(len(block), numpy.bool_)
         for name in fields:
             column, least, most = block.column(name), getattr(self.min, name), getattr(self.max, name)
-            if least > getattr(LEAST, name):
+            if least > numpy.iinfo(column.dtype).min:
                 found &= column >= least
             found &= column < most
         return found
@@ -163,7 +163,7 @@ class Block(ABC):
 
     @abstractmethod
     def take(self, which: Array | slice) -> Block:
-        """The records that a mask, an array of indices or a slice names. A slice copies nothing."""
+        """The records that a mask, an array of indices or a slice names. A slice without a step copies no record."""
 
     @abstractmethod
     def with_acq(self, acq: Array | int) -> Block:
@@ -173,9 +173,9 @@ class Block(ABC):
         """The key of one record."""
         return Key(*(int(self.column(name)[index]) for name in FIELDS))
 
+    @abstractmethod
     def payloads(self) -> Iterator[memoryview]:
         """The payloads in order, as views."""
-        return map(self.payload, range(len(self)))
 
 
 class Rows(Block):
@@ -217,14 +217,12 @@ class Rows(Block):
         return numpy.full(len(self.rows), self.width, numpy.int64)
 
     def take(self, which: Array | slice) -> Rows:
-        if isinstance(which, slice):
-            return Rows(numpy.ascontiguousarray(self.rows[which]))
-        # As plain bytes, since the fields of a structured type are copied one by one.
-        plain = self.rows.view(f"V{self.rows.dtype.itemsize}")
-        return Rows(plain[which].view(self.rows.dtype))
+        if isinstance(which, slice) and which.step in (None, 1):
+            return Rows(self.rows[which])
+        return Rows(_picked(self.rows, which))
 
     def with_acq(self, acq: Array | int) -> Rows:
-        rows = self.rows.copy()
+        rows = _copied(self.rows)
         rows["acq"] = acq
         return Rows(rows)
 
@@ -258,8 +256,8 @@ class Ragged(Block):
         return self.head
 
     def payload(self, index: int) -> memoryview:
-        end = int(self.ends[index])
-        return self.data.data[end - int(self.sizes()[index]) : end]
+        index = range(len(self))[index]
+        return self.data.data[int(self.ends[index - 1]) if index else 0 : int(self.ends[index])]
 
     def payloads(self) -> Iterator[memoryview]:
         ends, data = self.ends.tolist(), self.data.data
@@ -278,10 +276,10 @@ class Ragged(Block):
         begins = (self.ends[which] - sizes).tolist()
         data = self.data.data
         parts = [data[begin : begin + size] for begin, size in zip(begins, sizes.tolist(), strict=True)]
-        return Ragged(self.head[which], numpy.frombuffer(b"".join(parts), numpy.uint8), ends)
+        return Ragged(_picked(self.head, which), numpy.frombuffer(b"".join(parts), numpy.uint8), ends)
 
     def with_acq(self, acq: Array | int) -> Ragged:
-        head = self.head.copy()
+        head = _copied(self.head)
         head["acq"] = acq
         return Ragged(head, self.data, self.ends)
 
@@ -292,6 +290,7 @@ def block_of(keys: Array, payloads: Sequence[Bytes]) -> Block:
     """
     if len(keys) != len(payloads):
         raise ValueError(f"{len(keys)} keys came with {len(payloads)} payloads")
+    keys = numpy.ascontiguousarray(keys)
     sizes = numpy.fromiter(map(len, payloads), numpy.int64, len(payloads))
     data = numpy.frombuffer(b"".join(payloads), numpy.uint8)
     if len(sizes) and (sizes == sizes[0]).all():
@@ -300,7 +299,7 @@ def block_of(keys: Array, payloads: Sequence[Bytes]) -> Block:
 
 
 def joined(blocks: Sequence[Block]) -> Block:
-    """All records of ``blocks``, in order, as one block: `Rows` where all have one size of payload."""
+    """All records of ``blocks``, in order, as one block: `Rows` where all are `Rows` of one width."""
     if len(blocks) == 1:
         return blocks[0]
     filled = [block for block in blocks if len(block)]
@@ -308,11 +307,27 @@ def joined(blocks: Sequence[Block]) -> Block:
         return blocks[0] if blocks else Rows(numpy.empty(0, KEY))
     plain = [block.rows for block in filled if isinstance(block, Rows)]
     if len(plain) == len(filled) and len({rows.dtype.itemsize for rows in plain}) == 1:
-        whole = numpy.concatenate([rows.view(f"V{rows.dtype.itemsize}") for rows in plain])
-        return Rows(whole.view(plain[0].dtype))
-    head = numpy.concatenate([block.keys() for block in filled])
+        return Rows(_concatenated(plain))
+    head = _concatenated([block.keys() for block in filled])
     data = numpy.concatenate([_payload_bytes(block) for block in filled])
     return Ragged(head, data, numpy.cumsum(numpy.concatenate([block.sizes() for block in filled])))
+
+
+def _plain(rows: Array) -> Array:
+    """The same as plain bytes, for copying: of a structured type the fields are copied one by one."""
+    return rows.view(f"V{rows.dtype.itemsize}")
+
+
+def _copied(rows: Array) -> Array:
+    return _plain(rows).copy().view(rows.dtype)
+
+
+def _picked(rows: Array, which: Array | slice) -> Array:
+    return numpy.ascontiguousarray(_plain(rows)[which]).view(rows.dtype)
+
+
+def _concatenated(parts: Sequence[Array]) -> Array:
+    return numpy.concatenate(list(map(_plain, parts))).view(parts[0].dtype)
 
 
 def _payload_bytes(block: Block) -> Array:
@@ -326,6 +341,6 @@ def _rows(keys: Array, data: Array, width: int) -> Rows:
     rows = numpy.empty(len(keys), row_type(width))
     block = Rows(rows)
     matrix = block.matrix()
-    matrix[:, : KEY.itemsize] = numpy.ascontiguousarray(keys).view(numpy.uint8).reshape(len(keys), KEY.itemsize)
+    matrix[:, : KEY.itemsize] = keys.view(numpy.uint8).reshape(len(keys), KEY.itemsize)
     matrix[:, KEY.itemsize :] = data.reshape(len(keys), width)
     return block

@@ -23,6 +23,7 @@ from handshakes.records import KEY, Block, Key, KeyRange, Rows, block_of, row_ty
 from handshakes.tstorage_words import (
     ACQ,
     ACQS,
+    BATCH,
     BOX,
     HEADER,
     INT,
@@ -87,36 +88,58 @@ __all__ = [
     "records",
 ]
 
+_LEAST_CAPACITY = 64
 _LONGEST_TAIL = 1024  # bytes after an answer's header
 _ALIKE = 64  # so many records of one size in a row are worth a block of their own
 _MOST_RECORDS = 16384  # of differing sizes in one block
+_ANSWERS: dict[Command, tuple[type[PutAnswer | AcqAnswer | GetEnd], struct.Struct]] = {
+    Command.GET: (GetEnd, ACQ),
+    Command.PUT: (PutAnswer, ACQS),
+    Command.PUTA: (PutAnswer, ACQS),
+    Command.GETACQ: (AcqAnswer, ACQ),
+}
+"""How the answer to each command ends: what it is, and its times."""
 
 
 class _Reader(ABC):
-    """Holds what was received and is not read yet: at most ``capacity`` bytes, or one record where that is larger."""
+    """Holds what was received and is not read yet: at most ``capacity`` bytes, or one record where that is larger.
+
+    ``capacity`` may be set anew.
+    """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._data = bytearray(capacity)
+        self.capacity = capacity
+        self._data = bytearray(self.capacity)
         self._view = memoryview(self._data)
         self._start = 0
         self._end = 0
         self._skip = 0
+        self._needed = 0  # bytes of the record that is not complete
         self._fields = 0  # bytes of a record that are no payload, its size left out
+
+    @property
+    def capacity(self) -> int:
+        """The bytes that are held while no record is larger; a few at least."""
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, capacity: int) -> None:
+        self._capacity = max(capacity, _LEAST_CAPACITY)
 
     def buffer(self) -> memoryview:
         """Where the next bytes go; never empty after ``next_event()`` answered None."""
         held = self._end - self._start
         if not held:
             self._start = self._end = 0
-            if len(self._data) > self._capacity:
-                self._resize(self._capacity)
-        elif self._start and len(self._data) - self._end < self._capacity // 4:
+        size = len(self._data)
+        if size < self.capacity or (size > self.capacity and held <= self.capacity // 2):
+            self._resize(self.capacity)
+        elif self._start and len(self._data) - self._end < self.capacity // 4:
             self._view[:held] = self._view[self._start : self._end]
             self._start, self._end = 0, held
         if self._end == len(self._data):
             # One record is larger: room is made as its bytes come, whatever size it claims.
-            self._resize(2 * len(self._data))
+            self._resize(self._needed if size < self._needed <= 4 * size else 2 * size)
         return self._view[self._end :]
 
     def _resize(self, capacity: int) -> None:
@@ -173,6 +196,7 @@ class _Reader(ABC):
         stride = INT.size + size
         count = (end - start) // stride
         if not count:
+            self._needed = stride
             return None
         if count > 1:
             sizes = numpy.ndarray(count, "<i4", self._data, start, (stride,))
@@ -185,23 +209,26 @@ class _Reader(ABC):
         return Rows(self._rows(start, count, size - self._fields))
 
     def _ragged(self, end: int) -> Block:
-        """Records of differing sizes, as many as there are before position ``end``; one at least is there."""
-        position, data, unpack = self._start, self._data, INT.unpack_from
+        """Records of differing sizes, as many as there are before position ``end``; one at least is there.
+
+        They end before a size that can't be one: that is for the call that finds it first. And they end where many are
+        of one size: those that follow may come as rows.
+        """
+        position, data, view, unpack = self._start, self._data, self._view, INT.unpack_from
         begins: list[int] = []
         payloads: list[memoryview] = []
-        head = INT.size + self._fields
-        while end - position >= INT.size and len(begins) < _MOST_RECORDS:
+        head, least, most = INT.size + self._fields, self._fields, self._fields + LARGEST_PAYLOAD
+        before = alike = 0
+        while end - position >= INT.size and len(begins) < _MOST_RECORDS and alike < _ALIKE:
             (size,) = unpack(data, position)
-            if not size:
-                break
-            self._check_size(size)
+            before, alike = size, alike + 1 if size == before else 0
             after = position + INT.size + size
-            if after > end:
+            if after > end or not least <= size <= most:
                 break
             begins.append(position)
-            payloads.append(self._view[position + head : after])
+            payloads.append(view[position + head : after])
             position = after
-        heads = b"".join([self._view[begin : begin + head] for begin in begins])
+        heads = b"".join([view[begin : begin + head] for begin in begins])
         self._start = position
         return block_of(self._keys(heads, len(begins)), payloads)
 
@@ -239,6 +266,13 @@ class RequestReader(_Reader):
     def mid_request(self) -> bool:
         """Whether a request has begun and is not complete."""
         return self._step != self._read_header or self._start != self._end
+
+    @property
+    def wanted(self) -> int:
+        """The bytes of the record that has begun, 0 where that is not known."""
+        if self._step != self._read_records or self._end - self._start < INT.size:
+            return 0
+        return INT.size + int(INT.unpack_from(self._data, self._start)[0])
 
     def next_event(self) -> Request | None:
         """The next part of a request, or None when more bytes are needed.
@@ -279,56 +313,53 @@ class RequestReader(_Reader):
         return Get(box) if self._command is Command.GET else GetAcq(box)
 
     def _read_batch(self) -> Request | None:
-        while True:
-            cid = self._take(INT)
-            if cid is None:
-                return None
-            (self._cid,) = cid
-            if self._cid == -1:
+        # Batches may be empty, and any number of those in a row.
+        while self._end - self._start >= INT.size:
+            (cid,) = INT.unpack_from(self._data, self._start)
+            if cid == -1:
+                self._start += INT.size
                 self._step = self._read_header
                 return PutEnd()
-            if self._cid < 0:
-                raise RemoteProtocolError(f"a batch came for the cid {self._cid}, which is negative")
-            self._step = self._read_batch_size
-            event = self._read_batch_size()
-            if event is not None or self._step != self._read_batch:
-                return event
-
-    def _read_batch_size(self) -> Request | None:
-        size = self._take(INT)
-        if size is None:
-            return None
-        (self._left,) = size
-        if self._left < 0:
-            raise RemoteProtocolError(f"a batch of {self._left} bytes came")
-        self._step = self._read_records if self._left else self._read_batch
-        return self._read_records() if self._left else None
+            if cid < 0:
+                raise RemoteProtocolError(f"a batch came for the cid {cid}, which is negative")
+            batch = self._take(BATCH)
+            if batch is None:
+                return None
+            self._cid, self._left = batch
+            if self._left < 0:
+                raise RemoteProtocolError(f"a batch of {self._left} bytes came")
+            if self._left:
+                self._step = self._read_records
+                return self._read_records()
+        return None
 
     def _read_records(self) -> Request | None:
         before = self._start
-        block = self._records(min(self._end, before + self._left))
+        end = min(self._end, before + self._left)
+        block = self._records(end)
         if block is None:
-            self._check_rest()
+            self._check_rest(end - before)
             return None
         self._left -= self._start - before
+        if len(self._data) > self.capacity >= 2 * (self._end - self._start):
+            # Room that was made for a large record is not kept beside it until the next bytes come.
+            self._resize(self.capacity)
         if not self._left:
             self._step = self._read_batch
         return PutRecords(block)
 
-    def _check_rest(self) -> None:
-        """The record that has begun must end within its batch."""
-        available = self._end - self._start
-        needed = INT.size
-        if available >= needed:
-            needed += INT.unpack_from(self._data, self._start)[0]
+    def _check_rest(self, available: int) -> None:
+        """The record that comes next must end within its batch; ``available`` bytes of both are there."""
+        size = INT.unpack_from(self._data, self._start)[0] if available >= INT.size else self._fields
+        needed = INT.size + size
         if needed > self._left:
-            raise RemoteProtocolError(f"a record of {needed} bytes came where its batch has {self._left} left")
+            raise RemoteProtocolError(f"a batch has {self._left} bytes left where its next record needs {needed}")
 
     def _rows(self, start: int, count: int, width: int) -> Array:
         size = INT.size + self._fields + width
         if self._fields == PUTA_FIELDS:
             # A record is as long as a row then, with its size where the row has the cid.
-            rows = numpy.frombuffer(self._data, row_type(width), count, start).copy()
+            rows = numpy.frombuffer(self._data, f"V{size}", count, start).copy().view(row_type(width))
         else:
             rows = numpy.empty(count, row_type(width))
             head = f"V{INT.size + PUT_FIELDS}"
@@ -361,15 +392,25 @@ class ResponseReader(_Reader):
         super().__init__(capacity)
         self._fields = KEY_SIZE
         self._step: Callable[[], Response | None] = self._read_header
-        self._command = Command.GET
+        self._command: Command | None = None
         self._status = 0
         self._tail = 0
 
     def expect(self, command: Command) -> None:
-        """The answer to this command comes next. Raises `LocalProtocolError` while another is not complete."""
-        if self.mid_answer:
+        """The answer to this command comes next.
+
+        Raises `LocalProtocolError` while another has begun and is not complete, `RemoteProtocolError` when bytes came
+        that nobody asked for.
+        """
+        if self._command is None:
+            self._check_silence()
+        elif self.mid_answer:
             raise LocalProtocolError("the answer to the request before is not complete")
         self._command = command
+
+    def _check_silence(self) -> None:
+        if self._start != self._end:
+            raise RemoteProtocolError(f"{self._end - self._start} bytes came that nobody asked for")
 
     @property
     def mid_answer(self) -> bool:
@@ -379,41 +420,35 @@ class ResponseReader(_Reader):
     def next_event(self) -> Response | None:
         """The next part of the answer, or None when more bytes are needed.
 
-        Raises `RemoteProtocolError` for what is no answer. The reader is of no use then.
+        Raises `RemoteProtocolError` for what is no answer, or not asked for. The reader is of no use then.
         """
         return self._step()
 
     def _read_header(self) -> Response | None:
+        if self._command is None:
+            self._check_silence()
+            return None
+        return self._header(self._read_tail)
+
+    def _header(self, then: Callable[[], Response | None]) -> Response | None:
+        """Read a header; what follows it is for ``then``."""
         header = self._take(HEADER)
         if header is None:
             return None
         self._status, self._tail = header
         if self._tail > _LONGEST_TAIL:
             raise RemoteProtocolError(f"an answer came with {self._tail} bytes after its header")
-        self._step = self._read_tail
-        return self._read_tail()
+        self._step = then
+        return then()
 
     def _read_tail(self) -> Response | None:
-        """What follows the header: times, where the request has succeeded."""
+        if self._command is not Command.GET or self._status:
+            return self._read_times()
         if self._end - self._start < self._tail:
             return None
-        begin, self._start = self._start, self._start + self._tail
-        if self._command is Command.GET and not self._status:
-            self._step = self._read_records
-            return self._read_records()
-        self._step = self._read_header
-        if self._command in (Command.PUT, Command.PUTA):
-            first, last = self._times(ACQS, begin)
-            return PutAnswer(self._status, first, last)
-        (acq,) = self._times(ACQ, begin)
-        return AcqAnswer(self._status, acq) if self._command is Command.GETACQ else GetEnd(self._status, acq)
-
-    def _times(self, form: struct.Struct, begin: int) -> tuple[int, ...]:
-        if self._status:
-            return (-1,) * (form.size // ACQ.size)
-        if self._tail < form.size:
-            raise RemoteProtocolError(f"an answer came with {self._tail} bytes where {form.size} are due")
-        return form.unpack_from(self._data, begin)
+        self._start += self._tail
+        self._step = self._read_records
+        return self._read_records()
 
     def _read_records(self) -> Response | None:
         if self._end - self._start >= INT.size and not INT.unpack_from(self._data, self._start)[0]:
@@ -424,22 +459,20 @@ class ResponseReader(_Reader):
         return None if block is None else GetRecords(block)
 
     def _read_end(self) -> Response | None:
-        header = self._take(HEADER)
-        if header is None:
-            return None
-        self._status, self._tail = header
-        if self._tail > _LONGEST_TAIL:
-            raise RemoteProtocolError(f"an answer ended with {self._tail} bytes after its header")
-        self._step = self._read_end_tail
-        return self._read_end_tail()
+        return self._header(self._read_times)
 
-    def _read_end_tail(self) -> Response | None:
+    def _read_times(self) -> Response | None:
+        """What ends an answer: times, where the request has succeeded."""
+        assert self._command is not None
+        kind, form = _ANSWERS[self._command]
+        if not self._status and self._tail < form.size:
+            raise RemoteProtocolError(f"an answer came with {self._tail} bytes where {form.size} are due")
         if self._end - self._start < self._tail:
             return None
-        begin, self._start = self._start, self._start + self._tail
-        self._step = self._read_header
-        (acq,) = self._times(ACQ, begin)
-        return GetEnd(self._status, acq)
+        times = (-1,) * (form.size // ACQ.size) if self._status else form.unpack_from(self._data, self._start)
+        self._start += self._tail
+        self._step, self._command = self._read_header, None
+        return kind(self._status, *times)
 
     def _rows(self, start: int, count: int, width: int) -> Array:
         row = KEY_SIZE + width

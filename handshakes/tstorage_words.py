@@ -9,7 +9,8 @@ import enum
 import itertools
 import struct
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 import numpy
 import numpy.typing
@@ -86,31 +87,38 @@ class Status(enum.IntEnum):
         return self is Status.OK
 
 
-HEADER = struct.Struct("<iQ")
-BOX = struct.Struct("<iqiqqiqiqq")
-BATCH = struct.Struct("<ii")
-INT = struct.Struct("<i")
-ACQ = struct.Struct("<q")
-ACQS = struct.Struct("<qq")
+HEADER: Final = struct.Struct("<iQ")
+BOX: Final = struct.Struct("<iqiqqiqiqq")
+BATCH: Final = struct.Struct("<ii")
+INT: Final = struct.Struct("<i")
+ACQ: Final = struct.Struct("<q")
+ACQS: Final = struct.Struct("<qq")
 PUT_END: Final = INT.pack(-1)
 """What ends the batches of a put."""
 
-KEY_SIZE = KEY.itemsize
-RECORDS_END = INT.pack(0)
-PUT_FIELDS = 20
+KEY_SIZE: Final = KEY.itemsize
+RECORDS_END: Final = INT.pack(0)
+PUT_FIELDS: Final = 20
 """Bytes of mid, moid and cap."""
-PUTA_FIELDS = 28
+PUTA_FIELDS: Final = 28
 """Bytes of mid, moid, cap and acq."""
 
 
 def get_request(box: KeyRange) -> bytes:
-    """Ask for the records in ``box``."""
-    return HEADER.pack(Command.GET, BOX.size) + BOX.pack(*box.min, *box.max)
+    """Ask for the records in ``box``. Raises `LocalProtocolError` for a field beyond its type."""
+    return _about(Command.GET, box)
 
 
 def get_acq_request(box: KeyRange) -> bytes:
-    """Ask for the time up to which an answer for ``box`` would be complete."""
-    return HEADER.pack(Command.GETACQ, BOX.size) + BOX.pack(*box.min, *box.max)
+    """Ask for the time up to which an answer for ``box`` would be complete. Raises as `get_request`."""
+    return _about(Command.GETACQ, box)
+
+
+def _about(command: Command, box: KeyRange) -> bytes:
+    try:
+        return HEADER.pack(command, BOX.size) + BOX.pack(*box.min, *box.max)
+    except struct.error as error:
+        raise LocalProtocolError(f"{box} can't be asked for: a field is no integer of its type") from error
 
 
 def put_request(with_acq: bool) -> bytes:
@@ -255,35 +263,41 @@ def failure() -> bytes:
     return HEADER.pack(Status.ERROR, 0)
 
 
-class Get(NamedTuple):
+@dataclass(slots=True)
+class Get:
     """A request for the records in a box, which may be empty or invalid."""
 
     box: KeyRange
 
 
-class GetAcq(NamedTuple):
+@dataclass(slots=True)
+class GetAcq:
     """A request for the time up to which an answer for this box would be complete."""
 
     box: KeyRange
 
 
-class PutBegin(NamedTuple):
+@dataclass(slots=True)
+class PutBegin:
     """A put begins; ``with_acq``: the client gives the times of acquisition."""
 
     with_acq: bool
 
 
-class PutRecords(NamedTuple):
+@dataclass(slots=True)
+class PutRecords:
     """Records of the put that has begun; their ``acq`` is 0 where the client does not give it."""
 
     block: Block
 
 
-class PutEnd(NamedTuple):
+@dataclass(slots=True)
+class PutEnd:
     """The put is complete."""
 
 
-class PutAnswer(NamedTuple):
+@dataclass(slots=True)
+class PutAnswer:
     """A put was answered; both times are -1 after a failure, and where the client had given them."""
 
     status: int
@@ -291,20 +305,23 @@ class PutAnswer(NamedTuple):
     acq_max: int
 
 
-class AcqAnswer(NamedTuple):
+@dataclass(slots=True)
+class AcqAnswer:
     """A time of acquisition, -1 after a failure."""
 
     status: int
     acq: int
 
 
-class GetRecords(NamedTuple):
+@dataclass(slots=True)
+class GetRecords:
     """Records within the answer of a get."""
 
     block: Block
 
 
-class GetEnd(NamedTuple):
+@dataclass(slots=True)
+class GetEnd:
     """The answer of a get has ended; ``acq``: the time up to which it is complete, -1 after a failure."""
 
     status: int

@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 _RUNS = 100_000
 _ANY_TIME = 1e9
+_NAME = max(map(len, TARGETS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,9 +58,11 @@ def _tasks(names: list[str], chosen: argparse.Namespace) -> list[Task]:
 def _report(name: str, outcomes: list[Outcome]) -> None:
     inputs, seconds = sum(each.inputs for each in outcomes), sum(each.seconds for each in outcomes)
     found = sorted({path for each in outcomes for path in each.found})
-    print(f"{name:10} {inputs:>12,} inputs {inputs / max(seconds, 1e-9):>9,.0f}/s  {len(found) or 'nothing'} found")
+    print(
+        f"{name:{_NAME}} {inputs:>12,} inputs {inputs / max(seconds, 1e-9):>9,.0f}/s  {len(found) or 'nothing'} found"
+    )
     for path in found:
-        print(f"           {path}; try it again: python -m tools.fuzz {name} --replay {path}")
+        print(f"{'':{_NAME}} {path}; try it again: python -m tools.fuzz {name} --replay {path}")
 
 
 def _replay(name: str, path: Path) -> int:

@@ -32,8 +32,23 @@ from handshakes.deltas import (
 from handshakes.frames import Frame, FrameParser, pack_header
 from handshakes.manifest import Entry, decode_page, digest, encode_file
 from handshakes.messages import Kind
+from handshakes.records import Key, KeyRange, Rows, block_of, row_type
 from handshakes.survey import End, GoneRow, Row, read_rows
 from handshakes.transfer import Code, Compressed, Want
+from handshakes.tstorage import (
+    PUT_END,
+    Command,
+    acq_answer,
+    batches,
+    failure,
+    get_acq_request,
+    get_answer_begin,
+    get_answer_end,
+    get_request,
+    put_answer,
+    put_request,
+    records,
+)
 from handshakes.values import Form
 from pynetwork.client import CallerOperation, Client
 from pynetwork.controller import Controller
@@ -251,6 +266,8 @@ def _inputs(*exchanges: dict[Direction, bytes]) -> dict[str, list[bytes]]:
         found["connection"] += _as_heard("CLIENT", down)
         for target, data in _of_files(up, down):
             found[target].append(data)
+    for target, data in _of_series():
+        found[target].append(data)
     found["chunks"] = [hashlib.sha256(bytes([number])).digest() * 3 for number in range(8)]
     return found
 
@@ -347,6 +364,35 @@ def _never_said() -> Iterator[tuple[str, bytes]]:
     yield _codec("compressed", Compressed(27, 1000).encode() + bytes(60))
     yield _codec("held", len(table).to_bytes(4, "little") + table + digest(b"abc") + digest(b""))
     yield _codec("offer", digest(b"one") + digest(b"two"), 5)
+
+
+def _of_series() -> Iterator[tuple[str, bytes]]:
+    """What a client of TStorage may say, and what it is answered."""
+    alike = numpy.zeros(20, row_type(4))
+    alike["mid"] = numpy.arange(20)
+    alike["cid"][10:] = 7
+    rows = Rows(alike)
+    differing = block_of(rows.keys()[5:12], [bytes(number) for number in range(7)])
+    box = KeyRange(Key(0, -5, -5, -5, -5), Key.max())
+    puts = [
+        b"".join([put_request(with_acq), *batches(block, with_acq, largest), PUT_END])
+        for with_acq in (False, True)
+        for block, largest in ((rows.take(slice(3)), 500), (rows, 100), (differing, 80), (rows.take(slice(0)), 100))
+    ]
+    asked = [get_request(box), get_acq_request(box), *puts, puts[0] + get_request(KeyRange.everything())]
+    yield from (("tstorage_requests", bytes([number * 5]) + data) for number, data in enumerate(asked))
+    begin, end = get_answer_begin(), get_answer_end(0, 5)
+    answered = [
+        *((Command.GET, begin + bytes(records(block)) + end) for block in (rows, differing, rows.take(slice(0)))),
+        (Command.GET, begin + bytes(records(differing)) + get_answer_end(-1, -1)),
+        (Command.PUT, put_answer(0, 5, 9)),
+        (Command.PUTA, put_answer(0, -1, -1)),
+        (Command.GETACQ, acq_answer(0, 7)),
+        *((command, failure()) for command in Command),
+    ]
+    commands = list(Command)
+    for number, (command, data) in enumerate(answered):
+        yield "tstorage_answers", bytes([commands.index(command), number * 5]) + data
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ from handshakes.transfer import (
 from handshakes.values import decode, encode
 from tools.fuzz.checking import Wrong, check
 from tools.fuzz.plan import chunks
+from tools.fuzz.tstorage import tstorage_answers, tstorage_requests
 
 __all__ = ["CODECS", "PLACES", "TARGETS", "joined_value", "written_row"]
 
@@ -411,5 +412,18 @@ def transfer(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    each.__name__: each for each in (parser, values, items, connection, manifest, survey, paths, transfer, chunks)
+    each.__name__: each
+    for each in (
+        parser,
+        values,
+        items,
+        connection,
+        manifest,
+        survey,
+        paths,
+        transfer,
+        chunks,
+        tstorage_requests,
+        tstorage_answers,
+    )
 }

@@ -8,7 +8,8 @@ import pytest
 
 from handshakes.errors import RemoteProtocolError
 from handshakes.survey import Facts, FileRow
-from tools.fuzz import corpus, plan, targets
+from handshakes.tstorage import Command
+from tools.fuzz import corpus, plan, targets, tstorage
 from tools.fuzz.runner import run_mutated
 from tools.fuzz.targets import CODECS, PLACES, TARGETS, joined_value
 
@@ -45,6 +46,9 @@ def breaking(name: str) -> Callable[..., None]:
     return broken
 
 
+APART = {"chunks": plan, "tstorage_requests": tstorage, "tstorage_answers": tstorage}
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [
@@ -56,10 +60,16 @@ def breaking(name: str) -> Callable[..., None]:
         ("survey", "read_rows"),
         ("paths", "check_path"),
         ("chunks", "ChunkPlan"),
+        ("tstorage_requests", "RequestReader"),
+        ("tstorage_requests", "get_request"),
+        ("tstorage_requests", "get_acq_request"),
+        ("tstorage_requests", "batches"),
+        ("tstorage_answers", "ResponseReader"),
+        ("tstorage_answers", "records"),
     ],
 )
 def test_each_tries_what_it_is_named_after(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan if name == "chunks" else targets, part, breaking(name))
+    monkeypatch.setattr(APART.get(name, targets), part, breaking(name))
     with pytest.raises(ZeroDivisionError):
         bear_the_corpus(name)
 
@@ -121,6 +131,49 @@ def test_a_message_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     number = list(CODECS).index("ranges")
     with pytest.raises(AssertionError, match="was written again as"):
         TARGETS["transfer"](bytes([number, 0]) + bytes(8) + b"\x01\0\0\0")
+
+
+def test_a_reader_of_requests_that_depends_on_the_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(tstorage.RequestReader):
+        def received(self, count: int) -> None:
+            super().received(count)
+            if count < 5:
+                raise RemoteProtocolError("too few")
+
+    monkeypatch.setattr(tstorage, "RequestReader", Forgetful)
+    with pytest.raises(AssertionError, match=r"in pieces: \['error'\], in whole: \[PutBegin"):
+        TARGETS["tstorage_requests"](b"\x01\x05" + bytes(11) + b"\xff" * 4)
+
+
+def test_a_reader_that_takes_memory_for_what_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Credulous(tstorage.ResponseReader):
+        def buffer(self) -> memoryview:
+            self._data = bytearray(1 << 20)
+            return memoryview(self._data)
+
+    monkeypatch.setattr(tstorage, "ResponseReader", Credulous)
+    with pytest.raises(AssertionError, match="bytes of memory were taken for 14"):
+        TARGETS["tstorage_answers"](bytes(16))
+
+
+def test_requests_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tstorage, "get_request", tstorage.get_acq_request)
+    with pytest.raises(AssertionError, match=r"Get\(.* was written as"):
+        bear_the_corpus("tstorage_requests")
+
+
+def test_records_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tstorage, "batches", lambda *_arguments: [])
+    with pytest.raises(AssertionError, match="were read again as"):
+        bear_the_corpus("tstorage_requests")
+    monkeypatch.setattr(tstorage, "records", lambda _block: b"")
+    with pytest.raises(AssertionError, match="were read again as"):
+        bear_the_corpus("tstorage_answers")
+
+
+def test_the_corpus_has_something_for_every_command() -> None:
+    assert {data[1] for data in corpus.read("tstorage_requests")} == set(Command)
+    assert {list(Command)[data[0]] for data in corpus.read("tstorage_answers")} == set(Command)
 
 
 # What runs have found

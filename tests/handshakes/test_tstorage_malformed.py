@@ -1,0 +1,332 @@
+"""What nobody may say to the readers of TStorage's wire, and the memory that they take for what is only announced."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handshakes.errors import RemoteProtocolError
+from handshakes.records import Key
+from handshakes.tstorage import (
+    LARGEST_PAYLOAD,
+    Command,
+    GetEnd,
+    GetRecords,
+    PutAnswer,
+    PutBegin,
+    PutEnd,
+    PutRecords,
+    RequestReader,
+    ResponseReader,
+)
+from tests.handshakes.tstorage_bytes import (
+    CUTS,
+    END,
+    ENOUGH,
+    FAILURE,
+    GET_END,
+    OK,
+    PUT_BEGIN,
+    PUTA_BEGIN,
+    RAW_ALIKE,
+    RAW_BOX,
+    RAW_FOUND,
+    REQUESTS,
+    Record,
+    expecting,
+    put_of,
+    raw_batch,
+    raw_found,
+    receive,
+)
+
+# What nobody may say
+
+
+def number(value: int) -> bytes:
+    return struct.pack("<i", value)
+
+
+def header(code: int, size: int) -> bytes:
+    return struct.pack("<iQ", code, size)
+
+
+def batch(size: int, *sizes: int, cid: int = 7) -> bytes:
+    """A put whose batch has ``size`` bytes, with records of these sizes in it."""
+    return PUT_BEGIN + struct.pack("<ii", cid, size) + b"".join(number(each) + bytes(max(0, each)) for each in sizes)
+
+
+MALFORMED_REQUESTS: dict[str, tuple[bytes, str]] = {
+    "no command": (header(0, 64) + RAW_BOX, "command 0 is unknown"),
+    "an unknown command": (header(2, 0), "command 2 is unknown"),
+    "a negative command": (header(-1, 0), "command -1 is unknown"),
+    "a get without keys": (header(1, 0), "a request of 0 bytes came, which can't hold two keys"),
+    "a get with one byte less": (header(1, 63) + RAW_BOX, "a request of 63 bytes came"),
+    "a getacq with one byte less": (header(7, 63) + RAW_BOX, "a request of 63 bytes came"),
+    "a negative cid": (PUT_BEGIN + number(-2) + number(0), "the cid -2, which is negative"),
+    "the least cid": (PUT_BEGIN + number(-(2**31)), "the cid -2147483648, which is negative"),
+    "a negative cid after records": (PUT_BEGIN + RAW_ALIKE + number(-7), "the cid -7, which is negative"),
+    "a negative batch": (batch(-1), "a batch of -1 bytes came"),
+    "the least batch": (batch(-(2**31)), "a batch of -2147483648 bytes came"),
+    "a batch of one byte": (batch(1), "a batch has 1 bytes left where its next record needs 24"),
+    "a batch that holds no record": (batch(23, 20), "a batch has 23 bytes left where its next record needs 24"),
+    "a batch with a rest": (batch(27, 20) + bytes(3), "a batch has 3 bytes left where its next record needs 24"),
+    # What would be the record's size is beyond the batch, and must not be believed.
+    "a rest before a negative number": (batch(26, 20) + b"\xff" * 8, "a batch has 2 bytes left"),
+    "a rest of a size": (batch(28, 20) + number(20) + bytes(20), "a batch has 4 bytes left"),
+    "a record beyond its batch": (batch(30, 30), "a batch has 30 bytes left where its next record needs 34"),
+    "a second record beyond its batch": (batch(50, 20, 30), "a batch has 26 bytes left where its next record needs 34"),
+    "alike records beyond their batch": (batch(100, 20, 20, 20, 20, 20), "a batch has 4 bytes left"),
+    "a record without keys": (batch(1000, 0), "a record of 0 bytes came; it has at least 20"),
+    "a record with one byte less": (batch(1000, 19), "a record of 19 bytes came; it has at least 20"),
+    "a negative record": (batch(1000, -1), "a record of -1 bytes came; it has at least 20"),
+    "the least record": (batch(1000, -(2**31)), "a record of -2147483648 bytes came"),
+    "a bad record after alike ones": (batch(5000, *[20] * 80, 19), "a record of 19 bytes came"),
+    "a bad record after others": (batch(1000, 20, 21, 19), "a record of 19 bytes came"),
+    "a record of puta with one byte less": (
+        PUTA_BEGIN + struct.pack("<iii", 7, 1000, 27),
+        "a record of 27 bytes came; it has at least 28",
+    ),
+    "a payload beyond the limit": (
+        batch(2**31 - 1) + number(20 + LARGEST_PAYLOAD + 1),
+        "a payload of 33554433 bytes came; at most 33554432 are taken",
+    ),
+    "the largest record": (batch(2**31 - 1) + number(2**31 - 1), "a payload of 2147483627 bytes came"),
+}
+
+MALFORMED_ANSWERS: dict[str, tuple[Command, bytes, str]] = {
+    "put without times": (Command.PUT, header(0, 0), "an answer came with 0 bytes where 16 are due"),
+    "put with one time": (Command.PUT, header(0, 8) + bytes(8), "an answer came with 8 bytes where 16 are due"),
+    "puta with a byte less": (Command.PUTA, header(0, 15) + bytes(15), "15 bytes where 16 are due"),
+    "getacq without a time": (Command.GETACQ, header(0, 0), "an answer came with 0 bytes where 8 are due"),
+    "getacq with a byte less": (Command.GETACQ, header(0, 7) + bytes(7), "7 bytes where 8 are due"),
+    "get without a time": (Command.GET, OK + number(0) + header(0, 0), "0 bytes where 8 are due"),
+    "much after a header": (Command.PUT, header(0, 1025), "an answer came with 1025 bytes after its header"),
+    "most after a header": (Command.GET, header(0, 2**64 - 1), "with 18446744073709551615 bytes after its header"),
+    "much after a failure": (Command.GETACQ, header(-1, 2**63), "bytes after its header"),
+    "much at the end": (Command.GET, OK + number(0) + header(0, 5000), "with 5000 bytes after its header"),
+    "a record without a key": (Command.GET, OK + number(31) + bytes(31), "a record of 31 bytes came; .* at least 32"),
+    "a negative record": (Command.GET, OK + number(-5), "a record of -5 bytes came; it has at least 32"),
+    "a bad record after others": (
+        Command.GET,
+        OK + number(32) + bytes(32) + number(33) + bytes(33) + number(1),
+        "a record of 1 bytes came",
+    ),
+    "a payload beyond the limit": (
+        Command.GET,
+        OK + number(32 + LARGEST_PAYLOAD + 1),
+        "a payload of 33554433 bytes came",
+    ),
+    "the largest record": (Command.GET, OK + number(2**31 - 1), "a payload of 2147483615 bytes came"),
+}
+
+
+def refused(
+    reader: RequestReader | ResponseReader, raw: bytes, words: str, pieces: list[int] | None = None
+) -> list[Any]:
+    """What comes before the refusal; what is refused takes no memory."""
+    found: list[Any] = []
+    with pytest.raises(RemoteProtocolError, match=words):
+        receive(reader, raw, pieces, found)
+    assert reader.held == ENOUGH
+    return found
+
+
+@pytest.mark.parametrize("pieces", [None, [1], [7]])
+@pytest.mark.parametrize("name", MALFORMED_REQUESTS)
+def test_a_malformed_request(name: str, pieces: list[int] | None) -> None:
+    raw, words = MALFORMED_REQUESTS[name]
+    refused(RequestReader(), raw, words, pieces)
+    reader = RequestReader()
+    assert receive(reader, REQUESTS["put"][0]) == REQUESTS["put"][1]
+    refused(reader, raw, words, pieces)
+
+
+@pytest.mark.parametrize("pieces", [None, [1], [7]])
+@pytest.mark.parametrize("name", MALFORMED_ANSWERS)
+def test_a_malformed_answer(name: str, pieces: list[int] | None) -> None:
+    command, raw, words = MALFORMED_ANSWERS[name]
+    refused(expecting(command), raw, words, pieces)
+
+
+@pytest.mark.parametrize("name", MALFORMED_REQUESTS)
+def test_what_came_before_the_malformed_is_the_same_however_it_is_cut(name: str) -> None:
+    raw, words = MALFORMED_REQUESTS[name]
+    found = refused(RequestReader(), raw, words)
+    for cut in range(1, min(len(raw), 100)):
+        assert refused(RequestReader(), raw, words, [cut]) == found
+
+
+@pytest.mark.parametrize("name", MALFORMED_ANSWERS)
+def test_what_came_before_a_malformed_answer_is_the_same_however_it_is_cut(name: str) -> None:
+    command, raw, words = MALFORMED_ANSWERS[name]
+    found = refused(expecting(command), raw, words)
+    for cut in range(1, min(len(raw), 100)):
+        assert refused(expecting(command), raw, words, [cut]) == found
+
+
+def outcome(reader: RequestReader | ResponseReader, data: bytes, pieces: list[int] | None) -> list[Any]:
+    found: list[Any] = []
+    try:
+        receive(reader, data, pieces, found)
+    except RemoteProtocolError:
+        found.append("refused")
+    assert reader.held <= max(100, 4 * len(data))
+    return found
+
+
+BEFORE = [b"", PUT_BEGIN, PUTA_BEGIN, PUT_BEGIN + RAW_ALIKE, PUT_BEGIN + struct.pack("<ii", 7, 200)]
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=300), st.sampled_from(BEFORE), CUTS)
+def test_whatever_comes_is_requests_or_an_error(data: bytes, before: bytes, cuts: list[int]) -> None:
+    whole = outcome(RequestReader(100), before + data, None)
+    assert outcome(RequestReader(100), before + data, cuts) == whole
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=300), st.sampled_from([b"", OK, OK + RAW_FOUND]), st.sampled_from(Command), CUTS)
+def test_whatever_comes_is_an_answer_or_an_error(data: bytes, before: bytes, command: Command, cuts: list[int]) -> None:
+    whole = outcome(expecting(command, 100), before + data, None)
+    assert outcome(expecting(command, 100), before + data, cuts) == whole
+
+
+def test_a_payload_beyond_the_limit_that_has_come_as_a_whole() -> None:
+    records: list[Record] = [(Key(7, 1, 1), b""), (Key(7, 2, 2), b"ab"), (Key(7, 3, 3), bytes(LARGEST_PAYLOAD + 1))]
+    reader = RequestReader()
+    reader.feed(put_of(records))
+    found: list[Any] = []
+    with pytest.raises(RemoteProtocolError, match="a payload of 33554433 bytes came"):
+        receive(reader, b"", None, found)
+    assert found == [PutBegin(False), *records[:2]]
+
+
+# Memory
+
+
+def test_nothing_is_taken_for_what_was_only_announced() -> None:
+    announced = number(20 + LARGEST_PAYLOAD)
+    tracemalloc.start()
+    try:
+        request = RequestReader()
+        receive(request, PUT_BEGIN + struct.pack("<ii", 7, 2**31 - 1) + announced + bytes(1000))
+        answer = expecting(Command.GET)
+        receive(answer, OK + number(32 + LARGEST_PAYLOAD) + bytes(1000))
+        assert request.held == answer.held == ENOUGH
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_room_is_made_as_bytes_come_and_given_back() -> None:
+    payload = bytes(range(256)) * 4000
+    reader = RequestReader(4096)
+    raw, sent = put_of([(Key(7, 1, 1), payload), (Key(7, 2, 2), b"after")]), 0
+    found = []
+    for at in range(0, len(raw), 1000):
+        found += receive(reader, raw[at : at + 1000])
+        sent += 1000
+        assert reader.held <= max(4096, 4 * sent)
+    assert found == [PutBegin(False), (Key(7, 1, 1), payload), (Key(7, 2, 2), b"after"), PutEnd()]
+    assert len(reader.buffer()) == reader.held == 4096
+
+
+def test_another_capacity() -> None:
+    reader = RequestReader(4096)
+    small = raw_batch(7, [(Key(7, 2, 2), b"x" * 20)], False)
+    receive(reader, PUT_BEGIN + small[:10])
+    for capacity, held in ((100_000, 100_000), (200, 200), (0, 64), (4096, 4096)):
+        reader.capacity = capacity
+        assert reader.capacity == held
+        assert receive(reader, small[10:] + small[:10], [5]) == [(Key(7, 2, 2), b"x" * 20)]
+        assert reader.held == held
+
+
+def test_what_is_held_stays_when_the_capacity_shrinks() -> None:
+    reader = RequestReader(4096)
+    record: Record = (Key(7, 2, 2), b"x" * 2000)
+    raw = put_of([record])
+    receive(reader, raw[:1500])
+    reader.capacity = 500
+    assert reader.held == 4096
+    assert receive(reader, raw[1500:], [300]) == [record, PutEnd()]
+    assert len(reader.buffer()) == reader.held == 500
+
+
+def test_room_is_given_back_even_if_the_buffer_is_never_empty() -> None:
+    reader = RequestReader(4096)
+    following = raw_batch(7, [(Key(7, 2, 2), b"x" * 20)], False)
+    large = raw_batch(7, [(Key(7, 1, 1), bytes(100_000))], False)
+    receive(reader, PUT_BEGIN + large[:-1])
+    assert reader.held >= 100_000
+    receive(reader, large[-1:] + following[:10])
+    for _ in range(3):
+        assert receive(reader, following[10:] + following[:10]) == [(Key(7, 2, 2, 0, 0), b"x" * 20)]
+    assert reader.held == 4096
+
+
+def test_a_small_buffer_does_not_grow_while_records_are_small() -> None:
+    reader = RequestReader(128)
+    small = raw_batch(7, [(Key(7, 2, 2), b"x" * 20)], False)
+    receive(reader, PUT_BEGIN + small[:10])
+    for _ in range(100):
+        assert receive(reader, small[10:] + small[:10]) == [(Key(7, 2, 2), b"x" * 20)]
+        assert reader.held == 128
+
+
+def test_the_largest_payload() -> None:
+    payload = bytes(LARGEST_PAYLOAD)
+    reader = RequestReader()
+    reader.feed(put_of([(Key(7, 1, 1), payload)]))
+    assert type(reader.next_event()) is PutBegin
+    event = reader.next_event()
+    assert isinstance(event, PutRecords)
+    assert bytes(event.block.payload(0)) == payload
+    assert reader.next_event() == PutEnd()
+    answer = expecting(Command.GET)
+    answer.feed(OK + raw_found([(Key(7, 1, 1), payload)]) + GET_END)
+    found = answer.next_event()
+    assert isinstance(found, GetRecords)
+    assert bytes(found.block.payload(0)) == payload
+    assert answer.next_event() == GetEnd(0, 77)
+
+
+def test_how_much_a_record_that_has_begun_wants() -> None:
+    found: list[Record] = [(Key(7, 1, 1), b"a"), (Key(7, 2, 2), bytes(5000))]
+    raw = put_of(found)
+    second = raw.index(number(5020))
+    begun = {5: 0, 15: 0, 30: 25, second: 0, second + 3: 0, second + 4: 5024, len(raw) - 5: 5024}
+    for end, wanted in begun.items():
+        reader = RequestReader()
+        receive(reader, raw[:end])
+        assert reader.wanted == wanted
+    receive(reader, raw[len(raw) - 5 :])
+    assert reader.wanted == 0
+
+
+def test_what_is_skipped_takes_no_memory() -> None:
+    reader = RequestReader()
+    assert receive(reader, header(1, 2**64 - 1)) == []
+    for _ in range(50):
+        assert receive(reader, bytes(100_000)) == []
+        assert reader.held == ENOUGH
+    assert reader.mid_request
+    put = RequestReader()
+    assert receive(put, header(5, 1_000_000) + bytes(999_999)) == [PutBegin(False)]
+    assert put.mid_request
+    assert receive(put, b"\0" + END) == [PutEnd()]
+    assert put.held == ENOUGH
+
+
+def test_a_failure_is_read_from_a_buffer_that_is_no_larger_than_its_tail() -> None:
+    reader = expecting(Command.PUT, 0)
+    assert receive(reader, header(-1, 1024) + bytes(1024), [100]) == [PutAnswer(-1, -1, -1)]
+    reader.expect(Command.PUT)
+    assert receive(reader, FAILURE) == [PutAnswer(-1, -1, -1)]
+    assert reader.held == 64

@@ -55,6 +55,7 @@ from handshakes.tstorage_words import (
     get_request,
     put_answer,
     put_request,
+    record_head,
     records,
 )
 
@@ -85,10 +86,12 @@ __all__ = [
     "get_request",
     "put_answer",
     "put_request",
+    "record_head",
     "records",
 ]
 
 _LEAST_CAPACITY = 64
+_NO_ACQ = bytes(ACQ.size)
 _LONGEST_TAIL = 1024  # bytes after an answer's header
 _ALIKE = 64  # so many records of one size in a row are worth a block of their own
 _MOST_RECORDS = 16384  # of differing sizes in one block
@@ -356,6 +359,8 @@ class RequestReader(_Reader):
             raise RemoteProtocolError(f"a batch has {self._left} bytes left where its next record needs {needed}")
 
     def _rows(self, start: int, count: int, width: int) -> Array:
+        if count == 1:
+            return self._one_row(start, width)
         size = INT.size + self._fields + width
         if self._fields == PUTA_FIELDS:
             # A record is as long as a row then, with its size where the row has the cid.
@@ -371,6 +376,13 @@ class RequestReader(_Reader):
                 rows["payload"] = numpy.ndarray(count, f"V{width}", self._data, at, (size,))
         rows["cid"] = self._cid
         return rows
+
+    def _one_row(self, start: int, width: int) -> Array:
+        """As ``_rows``, of one record: so sensors put, and NumPy's way takes five times as long."""
+        begin, end = start + INT.size, start + INT.size + self._fields
+        acq = b"" if self._fields == PUTA_FIELDS else _NO_ACQ
+        row = (INT.pack(self._cid), self._view[begin:end], acq, self._view[end : end + width])
+        return numpy.frombuffer(bytearray().join(row), row_type(width))
 
     def _keys(self, heads: bytes, count: int) -> Array:
         keys = numpy.zeros(count, KEY)

@@ -55,6 +55,7 @@ __all__ = [
     "get_request",
     "put_answer",
     "put_request",
+    "record_head",
     "records",
 ]
 
@@ -251,6 +252,14 @@ def records(block: Block) -> Bytes:
     heads[:, : INT.size] = sizes.view(numpy.uint8).reshape(len(block), INT.size)
     heads[:, INT.size :] = block.keys().view(numpy.uint8).reshape(len(block), KEY_SIZE)
     return _interleaved(heads, block)
+
+
+def record_head(block: Block) -> bytes:
+    """What comes before the payload of the only record of ``block`` within the answer of a get: for a large payload,
+    which then can be sent from where it lies.
+    """
+    check_sizes(block)
+    return INT.pack(block.nbytes) + block.keys().tobytes()
 
 
 def get_answer_end(status: int, acq: int) -> bytes:

@@ -1,0 +1,149 @@
+"""The store's file, open: one connection that writes, some that read, and checkpoints of the log between them.
+
+SQLite's own log, the file beside it, grows while it is written, and a file that grows takes longer to bring to the
+disk than one that is written over. So it is not cut: once its content has been moved to the file, it is used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from handshakes.errors import Closed
+from handshakes.records import Block
+from pynetwork.series.engine.contents import decode
+from pynetwork.series.engine.lock import StoreLock
+from pynetwork.series.engine.schema import PAGE, StoreDamaged, connect, prepare, translated
+from pynetwork.series.engine.zones import Figures
+
+__all__ = ["FILE", "Database"]
+
+FILE: Final = "series.sqlite"
+
+_CHECKPOINT_AFTER: Final = 16 << 20
+_IDLE_READERS: Final = 8
+
+
+class Database:
+    """The store in ``folder``, which is made if need be.
+
+    Raises `StoreBusy`, `ConfigurationError`, `StoreDamaged` and `OSError`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / FILE
+        self._lock = StoreLock(folder)
+        self.writing = threading.RLock()
+        self._readers: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._open = True
+        self.unlogged = 0
+        try:
+            with translated(self.path), contextlib.ExitStack() as undo:
+                self._writer = connect(self.path)
+                undo.callback(self._writer.close)
+                prepare(self._writer, self.path)
+                undo.pop_all()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def check_open(self) -> None:
+        """Raise `Closed` when it is closed."""
+        if not self._open:
+            raise Closed(f"the store {str(self.path.parent)!r} is closed")
+
+    # Writing
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """What is done in here is on the disk when it is left, or not done at all. One at a time.
+
+        Raises `OSError` when the disk is full or fails, and `Closed`.
+        """
+        with self.writing, translated(self.path):
+            self.check_open()
+            connection = self._writer
+            before = connection.total_changes
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                # A failed commit may have ended it already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self.unlogged += PAGE * (1 + connection.total_changes - before)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the log has become so long that it should be moved to the file."""
+        return self.unlogged > _CHECKPOINT_AFTER
+
+    def checkpoint(self) -> None:
+        """Move the log to the file: most of it while others write, then what they wrote meanwhile."""
+        with self.reading() as connection, translated(self.path):
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            with self.writing:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self.unlogged = 0
+
+    # Reading
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with, for a moment. Raises `Closed`."""
+        with self._guard:
+            self.check_open()
+            connection = self._readers.pop() if self._readers else None
+        if connection is None:
+            with translated(self.path):
+                connection = connect(self.path)
+        try:
+            yield connection
+        finally:
+            with self._guard:
+                keep = self._open and len(self._readers) < _IDLE_READERS
+                if keep:
+                    self._readers.append(connection)
+            if not keep:
+                connection.close()
+
+    def content(self, number: int) -> bytes:
+        """The content of one block. Nothing of the file is held when it is there.
+
+        Raises `StoreDamaged` where there is none, `OSError` and `Closed`.
+        """
+        with self.reading() as connection, translated(self.path):
+            # All rows are fetched, though it is one: a statement before its end keeps the log from being used again.
+            found = connection.execute("SELECT data FROM content WHERE id = ?", (number,)).fetchall()
+        if not found:
+            raise StoreDamaged(f"block {number} of the store {str(self.path.parent)!r} is missing; go back to a backup")
+        data: bytes = found[0][0]
+        return data
+
+    def read(self, figures: Figures) -> Block:
+        """The records of one block as they were written, also those that are gone."""
+        data = self.content(figures["id"])
+        return decode(data, figures["count"], figures["width"], figures["base"])
+
+    def close(self) -> None:
+        """Close the file. Reading and writing raise `Closed` from now on."""
+        with self.writing, self._guard:
+            if not self._open:
+                return
+            self._open = False
+            readers, self._readers = self._readers, []
+        for connection in readers:
+            connection.close()
+        try:
+            with translated(self.path):
+                self._writer.close()
+        finally:
+            self._lock.release()

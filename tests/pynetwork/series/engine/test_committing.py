@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pynetwork.series.engine.committing import Committer
+from tests.waiting import wait_until
+
+
+class Work:
+    """Notes what it is given; the first time, it waits until ``go``."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.go = threading.Event()
+        self.failure: BaseException | None = None
+
+    def __call__(self, jobs: list[int]) -> None:
+        self.groups.append(jobs)
+        if len(self.groups) == 1:
+            assert self.go.wait(20)
+            if self.failure is not None:
+                raise self.failure
+
+
+def commit_in_threads(committer: Committer[int], jobs: list[int], size: int = 0) -> tuple[list[threading.Thread], list]:  # type: ignore[type-arg]
+    raised: list[BaseException] = []
+
+    def run(job: int) -> None:
+        try:
+            committer.commit([job], size)
+        except BaseException as error:
+            raised.append(error)
+
+    threads = []
+    for job in jobs:
+        before = len(committer._waiting)
+        threads.append(threading.Thread(target=run, args=(job,)))
+        threads[-1].start()
+        wait_until(
+            lambda before=before, job=job: committer._working and (len(committer._waiting) > before or job == jobs[0])
+        )
+    return threads, raised
+
+
+def test_who_comes_meanwhile_is_committed_together_in_order() -> None:
+    work = Work()
+    committer = Committer(work)
+    threads, raised = commit_in_threads(committer, [1, 2, 3, 4])
+    wait_until(lambda: len(work.groups) == 1 and len(committer._waiting) == 3)
+    work.go.set()
+    for thread in threads:
+        thread.join()
+    assert (work.groups, raised) == ([[1], [2, 3, 4]], [])
+    committer.commit([5])
+    assert work.groups[-1] == [5]
+
+
+def test_a_group_is_bounded() -> None:
+    work = Work()
+    committer = Committer(work)
+    threads, _ = commit_in_threads(committer, [1, 2, 3], size=40 << 20)
+    wait_until(lambda: len(work.groups) == 1 and len(committer._waiting) == 2)
+    work.go.set()
+    for thread in threads:
+        thread.join()
+    assert work.groups == [[1], [2], [3]]
+
+
+def test_what_work_raises_all_of_the_group_get() -> None:
+    work = Work()
+    work.go.set()
+    work.failure = OSError("full")
+    committer = Committer(work)
+    with pytest.raises(OSError, match="full"):
+        committer.commit([1])
+    committer.commit([2])
+    assert work.groups == [[1], [2]]
+
+
+def test_an_interrupt_is_for_its_own_thread_alone() -> None:
+    groups: list[list[int]] = []
+
+    def work(jobs: list[int]) -> None:
+        groups.append(jobs)
+        if len(groups) == 1:
+            wait_until(lambda: len(committer._waiting) == 2)
+        elif len(groups) == 2:
+            raise KeyboardInterrupt
+
+    committer = Committer(work)
+    threads, raised = commit_in_threads(committer, [1, 2, 3])
+    for thread in threads:
+        thread.join()
+    assert sorted(type(error).__name__ for error in raised) == ["InterruptedError", "KeyboardInterrupt"]
+    committer.commit([4])
+    assert groups[-1] == [4]
+
+
+def test_who_leaves_while_waiting_does_not_hold_up_others() -> None:
+    work = Work()
+    committer = Committer(work)
+    threads, _ = commit_in_threads(committer, [1, 2, 3])
+    wait_until(lambda: len(work.groups) == 1 and len(committer._waiting) == 2)
+    left = committer._waiting[0]
+    committer._leave(left)
+    work.go.set()
+    threads[0].join()
+    threads[2].join()
+    left.done = True
+    left.called.release()
+    threads[1].join()
+    assert work.groups == [[1], [3]]

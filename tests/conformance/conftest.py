@@ -9,9 +9,10 @@ import pytest
 from pynetwork import lanes
 from pynetwork.aio import lanes as async_lanes
 from tests.certificates import Certificates, certificates
+from tests.conformance.channels import channels
 from tests.conformance.drivers import NAMES, Driver
 
-__all__ = ["certificates", "driver", "impatient"]
+__all__ = ["certificates", "channels", "driver", "impatient"]
 
 
 @pytest.fixture(params=NAMES)

@@ -19,11 +19,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from handshakes.auth import derive_key
 from handshakes.connection import Connection, Phase
-from handshakes.errors import PynetworkError, Refused
+from handshakes.errors import ConfigurationError, PynetworkError, Refused
+from handshakes.messages import Rights
 from pynetwork.forking import HoldsSockets
 from pynetwork.transport import Stream, TcpStream, address_name, tune
 
@@ -35,9 +37,12 @@ try:
 except ImportError:  # Windows knows no such limit
     resource = None  # type: ignore[assignment]
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Keys", "granted"]
 
 logger = logging.getLogger("pynetwork.gateway")
+
+Keys = str | bytes | Mapping[str | bytes, Rights | str]
+"""A key, or several and what each grants."""
 
 HELLO_TIMEOUT = 5.0
 """Seconds that a caller has to prove itself."""
@@ -315,6 +320,19 @@ class Admission(HoldsSockets):
         for sock in (*self._listeners, self._wake_in, self._wake_out):
             sock.close()
         self._complaints.tell_rest()
+
+
+def granted(key: Keys | None, rights: Rights) -> dict[bytes, Rights]:
+    """Derived keys and what each grants; ``rights``, where ``key`` does not say it. Raises `ConfigurationError`."""
+    if key is None:
+        return {}
+    if isinstance(key, (str, bytes)):
+        return {derive_key(key): rights}
+    if not isinstance(key, Mapping):
+        raise ConfigurationError("key= is text, bytes, or a mapping of keys to the rights that each grants")
+    if not key:
+        raise ConfigurationError("key={} names no key: nobody could connect; leave it out, or name one")
+    return {derive_key(each): Rights.of(theirs) for each, theirs in key.items()}
 
 
 def _origin(sock: socket.socket) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from handshakes.connection import Connection, Phase
 from handshakes.errors import (
@@ -21,6 +21,10 @@ from pynetwork.link import Link, Operation
 from pynetwork.operation import OperationState, message_of
 from pynetwork.transport import Deadline
 
+if TYPE_CHECKING:
+    from pynetwork.series.channel import Channel
+    from pynetwork.series.payloads import PayloadType
+
 __all__ = ["CREDIT_ITEMS", "CREDIT_SIZE", "SURELY_TAKEN", "CallerOperation", "Client", "RemoteStream"]
 
 CREDIT_ITEMS = 65536
@@ -32,6 +36,8 @@ SURELY_TAKEN = 64 * 1024
 """Bytes that the system takes over even from a peer that does not read."""
 
 _DEFAULT: Any = object()
+
+Payload = TypeVar("Payload")
 
 
 class CallerOperation(OperationState, Operation):
@@ -291,6 +297,46 @@ class Client:
         """The gateway's figures and its machine's; needs the right ``stats``."""
         answer: dict[str, Any] = self.request("stats")
         return answer
+
+    def series(
+        self,
+        payload_type: PayloadType[Payload] | None = None,
+        *,
+        timeout: float | None = None,
+        memory_limit: int = 64 * 1024 * 1024,
+    ) -> Channel[Payload]:
+        """A `Channel` to the gateway's series store, over this very pair: through the same port, key and TLS.
+
+        ``payload_type`` is by default `BytesPayloadType`; the other options are those of a channel. The client is given
+        up for it: everything else that is asked of it raises `Closed`, and closing it closes the channel. For both,
+        take two clients.
+
+        Raises `NotFound` when the gateway has no series store, `Forbidden` without the right to read or to write.
+        """
+        # Only now, as it takes a while.
+        from pynetwork.series.channel import Channel  # noqa: PLC0415
+        from pynetwork.series.payloads import BytesPayloadType  # noqa: PLC0415
+
+        self._give_up()
+        kind: Any = BytesPayloadType() if payload_type is None else payload_type
+        return Channel.over(self.link.stream, kind, timeout=timeout, memory_limit=memory_limit)
+
+    def _give_up(self) -> None:
+        """Have the gateway speak the protocol of series from now on."""
+        operation = self.open("series")
+        try:
+            go = operation.receive(self.timeout)
+        except BaseException as error:
+            if not operation.ended:
+                # Nobody could tell which protocol is spoken.
+                self.lose(error)
+                operation.abort()
+            raise
+        if go is None:
+            raise RemoteProtocolError(f"{self.peer} does not give its pairs over to series")
+        operation.ended = True
+        self._lost = Closed("this client was given up for a series channel; take another from its controller")
+        self._turn.release()
 
     def close(self) -> None:
         """End the pair, whatever runs. When this returns the gateway's handler is free for somebody else."""

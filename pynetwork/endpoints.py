@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pynetwork.tls import TLS
 
-__all__ = ["connect", "listen"]
+__all__ = ["addresses_for", "connect", "listen"]
 
 
 def connect(
@@ -59,6 +59,26 @@ def connect(
     if isinstance(failure, ConnectionRefusedError) and not ipaddress.ip_address(address[0]).is_loopback:
         reason += "; a gateway without key= and tls= serves only the machine it runs on"
     raise ConnectionLost(f"no gateway can be reached at {place}: {reason}") from failure
+
+
+def addresses_for(host: str | None, *, protected: bool) -> list[str]:
+    """What to listen on. Raises `ConfigurationError` for an address beyond this machine without any protection."""
+    if host is None:
+        everywhere = ["0.0.0.0", "::"]  # noqa: S104 - where callers prove themselves
+        return everywhere if protected else ["127.0.0.1", "::1"]
+    if not protected and not _is_loopback(host):
+        raise ConfigurationError(
+            f"host={host!r} would let anyone who reaches this machine use it; give key= (and tls=, where "
+            "others can listen in), or leave host= out to serve this machine only"
+        )
+    return [host]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listen(hosts: Sequence[str], port: int, *, backlog: int = 512) -> list[socket.socket]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import os
 import signal
@@ -14,18 +13,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from handshakes.auth import NONCE_SIZE, derive_key
+from handshakes.auth import NONCE_SIZE
 from handshakes.connection import LIMIT, Connection, Role
 from handshakes.errors import ConfigurationError, LocalProtocolError
 from handshakes.messages import Registry, Rights
 from handshakes.messages import registry as default_registry
 from pynetwork._version import __version__
-from pynetwork.admission import Admission
-from pynetwork.endpoints import listen
+from pynetwork.admission import Admission, Keys, granted
+from pynetwork.endpoints import addresses_for, listen
 from pynetwork.files.sharing import FileService
 from pynetwork.handler import Pool
 from pynetwork.names2x import gateway_arguments
-from pynetwork.service import ServedOperation, Service, Verb
+from pynetwork.service import Recording, ServedOperation, Service, Verb
 from pynetwork.subroutines import SubroutineService
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ __all__ = ["Gateway"]
 logger = logging.getLogger("pynetwork.gateway")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Keys = str | bytes | Mapping[str | bytes, Rights | str]
 
 
 class Gateway:
@@ -82,9 +80,9 @@ class Gateway:
         self.max_poolsize = max_poolsize
         self.download_dir = Path(download_dir)
         self._rights = Rights.of(rights)
-        self._keys = _derived(key, self._rights)
+        self._keys = granted(key, self._rights)
         self._tls = None if tls is None else _secured(tls)
-        self._hosts = _addresses(host, protected=bool(self._keys) or tls is not None)
+        self._hosts = addresses_for(host, protected=bool(self._keys) or tls is not None)
         self._wanted_port = port
         self._limit = limit
         self._registry = registry
@@ -108,9 +106,29 @@ class Gateway:
 
     # What it offers
 
-    def add_subroutine(self, name: str, function: Callable[..., Any]) -> None:
-        """Offer ``function`` under ``name``; a generator function is a stream. Allowed while the gateway runs."""
+    def add_subroutine(
+        self, name: str, function: Callable[..., Any], *, series: object = None, payload: object = None
+    ) -> None:
+        """Offer ``function`` under ``name``; a generator function is a stream. Allowed while the gateway runs.
+
+        With ``series``, a `SeriesKey`, what it yields or returns is also stored by the service that was mounted for
+        that, with its time of capture; ``payload`` is a `PayloadType` for the items, by default the first item's.
+        Raises `ConfigurationError` where no service can do it.
+        """
+        if series is not None:
+            function = self._recording_service().recorded(function, series, payload)
+        elif payload is not None:
+            raise ConfigurationError("payload= says how items are stored in a series: give series= too")
         self._subroutines.add(name, function)
+
+    def _recording_service(self) -> Recording:
+        for service in self._services.values():
+            if isinstance(service, Recording):
+                return service
+        raise ConfigurationError(
+            'series= needs a store to record into; before this, call gateway.add_service("series", '
+            "SeriesService(SeriesStore(PATH)))"
+        )
 
     def remove_subroutine(self, name: str) -> None:
         """Offer it no longer; what runs goes on. Raises `NotFound`."""
@@ -119,15 +137,19 @@ class Gateway:
     @overload
     def subroutine(self, name: Function) -> Function: ...
     @overload
-    def subroutine(self, name: str | None = None) -> Callable[[Function], Function]: ...
-    def subroutine(self, name: Any = None) -> Any:
-        """Decorator: ``@gateway.subroutine`` or ``@gateway.subroutine("name")``."""
+    def subroutine(
+        self, name: str | None = None, *, series: object = None, payload: object = None
+    ) -> Callable[[Function], Function]: ...
+    def subroutine(self, name: Any = None, *, series: object = None, payload: object = None) -> Any:
+        """Decorator: ``@gateway.subroutine`` or ``@gateway.subroutine("name")``, with the options of
+        ``add_subroutine``.
+        """
         if callable(name):
             self.add_subroutine(name.__name__, name)
             return name
 
         def register(function: Function) -> Function:
-            self.add_subroutine(name or function.__name__, function)
+            self.add_subroutine(name or function.__name__, function, series=series, payload=payload)
             return function
 
         return register
@@ -262,43 +284,11 @@ class Gateway:
         }
 
 
-def _derived(key: Keys | None, rights: Rights) -> dict[bytes, Rights]:
-    """Derived keys and what each grants."""
-    if key is None:
-        return {}
-    if isinstance(key, (str, bytes)):
-        return {derive_key(key): rights}
-    if not isinstance(key, Mapping):
-        raise ConfigurationError("key= is text, bytes, or a mapping of keys to the rights that each grants")
-    if not key:
-        raise ConfigurationError("key={} names no key: nobody could connect; leave it out, or name one")
-    return {derive_key(each): Rights.of(granted) for each, granted in key.items()}
-
-
 def _secured(tls: TLS | ssl.SSLContext) -> GatewayTLS:
     # Only now, as it takes a while.
     from pynetwork.tls import GatewayTLS  # noqa: PLC0415
 
     return GatewayTLS(tls)
-
-
-def _addresses(host: str | None, protected: bool) -> list[str]:
-    """What to listen on. Raises `ConfigurationError` for an address beyond this machine without any protection."""
-    if host is None:
-        return ["0.0.0.0", "::"] if protected else ["127.0.0.1", "::1"]
-    if not protected and not _is_loopback(host):
-        raise ConfigurationError(
-            f"host={host!r} would let anyone who reaches this machine use the gateway; give key= (and tls=, where "
-            "others can listen in), or leave host= out to serve this machine only"
-        )
-    return [host]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _shares(

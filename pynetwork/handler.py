@@ -25,7 +25,7 @@ from handshakes.errors import (
     ValueNotSupported,
     ValueTooLarge,
 )
-from handshakes.messages import Abort, Bytes, Credit, Goodbye, Message, Open
+from handshakes.messages import Abort, Bytes, Credit, Goodbye, Message, Open, Rights
 from pynetwork.link import Link
 from pynetwork.service import ServedOperation, SubroutineFailed, Verb
 from pynetwork.transport import Deadline, Stream
@@ -33,6 +33,8 @@ from pynetwork.transport import Deadline, Stream
 __all__ = ["Counters", "Handler", "Pool"]
 
 logger = logging.getLogger("pynetwork.gateway")
+
+_SINGLE_RIGHTS = [each for each in Rights.__members__.values() if each.value.bit_count() == 1]
 
 
 @dataclass
@@ -82,6 +84,11 @@ class Handler:
         return Counters(1, self._operations, self._errors, stream.received, stream.sent)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost when its pair is ended now."""
+        return self.running is None or self._operation.resting
+
+    @property
     def is_live(self) -> bool:
         """Whether it runs an operation that is not about bulk data."""
         running = self.running
@@ -120,7 +127,11 @@ class Handler:
         while True:
             event = self.link.next_event()
             if type(event) is Open:
-                self._operate(event)
+                verb = self._verbs.get(event.verb)
+                if verb is None or not verb.takes_over:
+                    self._operate(event)
+                elif self._hand_over(event):
+                    return
             elif type(event) is Goodbye:
                 return
             elif type(event) not in (Credit, Message, Abort):
@@ -141,6 +152,23 @@ class Handler:
         self.link.send(buffers)
         self.running = None
 
+    def _hand_over(self, event: Open) -> bool:
+        """Give the pair's stream to a verb that takes it over, until it has done; False when the caller is refused."""
+        connection = self.link.connection
+        self.running = event.verb
+        self._operations += 1
+        try:
+            if event.problem is not None or event.parameters or connection.mid_frame:
+                raise BadRequest(f"{event.verb!r} takes no parameters, and nothing before its answer")
+            function = self._granted.get(event.verb) or self._grant(event.verb)
+        except Refused as error:
+            self.link.send(self._fault(error, event))
+            self.running = None
+            return False
+        self.link.send(connection.message(0, b"", ()))
+        function(self._operation)
+        return True
+
     def _answer(self, event: Open) -> object:
         if event.problem is not None:
             raise BadRequest(str(event.problem))
@@ -159,7 +187,7 @@ class Handler:
             raise NotFound(f"this gateway does not know how to {name!r}")
         if verb.right is not None and not verb.right & self.link.connection.rights:
             raise Forbidden(
-                f"{name!r} needs the right {str(verb.right.name).lower()!r}, which you were not granted; on the "
+                f"{name!r} needs the right {_words(verb.right)}, which you were not granted; on the "
                 "gateway, rights= grants it to all, key={KEY: RIGHTS} to those who know that key"
             )
         self._granted[name] = verb.function
@@ -180,6 +208,11 @@ class Handler:
         logger.warning("%s: %s failed with %s: %s", self.link.peer, what, name, text)
         logger.debug("%s", trace)
         return fault(0, name, text, trace)
+
+
+def _words(rights: Rights) -> str:
+    """The rights of which one is needed, for people."""
+    return " or ".join(repr(str(each.name).lower()) for each in _SINGLE_RIGHTS if each & rights)
 
 
 def _text(error: BaseException) -> str:
@@ -271,7 +304,7 @@ class Pool:
         handlers = self.handlers()
         while (left := self.handlers()) and not deadline.passed:
             for handler in left:
-                if handler.running is None:
+                if handler.is_idle:
                     handler.link.stream.shutdown()
             with self._changed:
                 self._changed.wait_for(lambda: not self._handlers, min(0.02, deadline.remaining() or 0))

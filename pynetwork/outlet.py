@@ -39,7 +39,7 @@ from handshakes.values import ARRAY, JSON, RAW, TREE, Encoded, array_memory, enc
 from pynetwork.link import Link
 from pynetwork.service import SubroutineFailed
 
-__all__ = ["Outlet"]
+__all__ = ["Outlet", "numbered"]
 
 FRAME_TARGET = 48 * 1024
 """Bytes of items that are worth a frame."""
@@ -148,7 +148,7 @@ class Outlet:
         raw, block = True, self._block
         for number, item in enumerate(source):
             if type(item) is not tuple or len(item) != 2 or type(item[0]) is not int:
-                item = _numbered(item, number)
+                item = numbered(item, number)
             ident, payload = item
             if raw and type(payload) is bytes and ident >= 0 and len(payload) <= self._largest and number < self._goal:
                 payloads.append(payload)
@@ -384,7 +384,7 @@ def _own(form: int, buffers: list[Bytes], size: int) -> Bytes:
     return bytes(memory) + b" " if form == JSON else bytes(memory)
 
 
-def _numbered(item: Any, count: int) -> tuple[int, Any]:
+def numbered(item: Any, count: int) -> tuple[int, Any]:
     """``(ident, payload)`` of what a generator yielded, where that is not plainly so already."""
     if type(item) is tuple and len(item) == 2 and not isinstance(item[0], (bool, float, str)):
         try:

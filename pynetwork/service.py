@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from handshakes.errors import ConnectionLost, OperationAborted, RemoteProtocolError
 from handshakes.messages import Abort, Credit, Goodbye, Message, Rights
 from pynetwork.link import Link, Operation
 
-__all__ = ["ServedOperation", "Service", "SubroutineFailed", "Verb"]
+__all__ = ["Recording", "ServedOperation", "Service", "SubroutineFailed", "Verb"]
 
 
 class SubroutineFailed(Exception):
@@ -18,11 +18,12 @@ class SubroutineFailed(Exception):
 
 
 class ServedOperation(Operation):
-    """A running operation, on the gateway."""
+    """A running operation, on the gateway. ``resting``: it only waits for the caller, and may be ended any time."""
 
     def __init__(self, link: Link, has_company: Callable[[], bool] = lambda: False) -> None:
         super().__init__(link)
         self._has_company = has_company
+        self.resting = False
 
     @property
     def has_company(self) -> bool:
@@ -55,16 +56,20 @@ class ServedOperation(Operation):
 
 @dataclass(frozen=True)
 class Verb:
-    """What answers a verb: ``function(operation, *parameters)``, and the right that the caller needs for it; ``bulk``:
-    it moves much data for long, and may give way to what does not.
+    """What answers a verb: ``function(operation, *parameters)``, and the right that the caller needs for it (one of
+    them, where several are given); ``bulk``: it moves much data for long, and may give way to what does not.
 
     What the function returns travels back as the result. A `Refused` that it raises arrives as itself, any other
     exception as a `RemoteFault`.
+
+    ``takes_over``: the caller is sent one message, without content, and from then on the pair's stream is the
+    function's own, for another protocol; it gets no parameters, and when it returns or raises the pair ends.
     """
 
     function: Callable[..., Any]
     right: Rights | None = None
     bulk: bool = False
+    takes_over: bool = False
 
 
 class Service(Protocol):
@@ -76,3 +81,14 @@ class Service(Protocol):
 
     def close(self) -> None:
         """The gateway has stopped: give everything back."""
+
+
+@runtime_checkable
+class Recording(Protocol):
+    """A service that can record what a subroutine yields or returns."""
+
+    def recorded(self, function: Callable[..., Any], series: Any, payload: Any = None) -> Callable[..., Any]:
+        """A function that does as ``function`` does and stores each item in ``series`` besides.
+
+        Raises `ConfigurationError` for a series or a payload that can't be.
+        """

@@ -188,7 +188,7 @@ class SubroutineService:
 
     @staticmethod
     def _fail(found: Subroutine, arguments: list[Any], keywords: dict[str, Any], error: BaseException) -> Any:
-        if isinstance(error, TypeError) and error.__traceback__ is not None and error.__traceback__.tb_next is None:
-            # It was raised by the call itself, not by the function's own code.
+        if isinstance(error, TypeError):
+            # Most likely it was raised by the call itself, not by the function's own code.
             found.check_arguments(arguments, keywords)
         raise SubroutineFailed from error

@@ -188,7 +188,6 @@ class TcpStream(Stream, HoldsSockets):
 
     def send(self, buffers: Sequence[Bytes], timeout: float | None = None) -> None:
         size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
-        self.sent += size
         if self._lane is None:
             self._send_all(buffers, size, timeout)
         else:
@@ -217,6 +216,7 @@ class TcpStream(Stream, HoldsSockets):
                 continue
             except (OSError, ValueError) as error:
                 raise self._failure(error) from error
+            self.sent += sent
             size -= sent
             if size:
                 buffers = _without(buffers, sent)
@@ -262,12 +262,12 @@ class TcpStream(Stream, HoldsSockets):
         """One bounded wait was in vain: go on waiting, or raise."""
         if deadline is None:
             deadline = Deadline(None if timeout is None else timeout - _slice(timeout))
-        if deadline.passed:
-            raise DeadlineExceeded(f"{self.peer} did not answer in time")
         if peer_is_silent(self._sock):
             raise ConnectionLost(f"{self.peer} has not acknowledged anything for {DEAD_AFTER} s") from TimeoutError(
                 errno.ETIMEDOUT, "no acknowledgement"
             )
+        if deadline.passed:
+            raise DeadlineExceeded(f"{self.peer} did not answer in time")
         return deadline, deadline.remaining()
 
     def ready(self) -> bool:

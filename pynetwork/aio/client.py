@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from handshakes.connection import Connection, Phase
 from handshakes.errors import (
@@ -23,9 +23,15 @@ from pynetwork.aio.link import AsyncLink, run_on
 from pynetwork.client import CREDIT_ITEMS, CREDIT_SIZE, SURELY_TAKEN
 from pynetwork.operation import OperationState, message_of
 
+if TYPE_CHECKING:
+    from pynetwork.series.aio_channel import AsyncChannel
+    from pynetwork.series.payloads import PayloadType
+
 __all__ = ["AsyncClient", "AsyncOperation", "AsyncStream"]
 
 _DEFAULT: Any = object()
+
+Payload = TypeVar("Payload")
 _FAREWELL = 1.0
 
 
@@ -224,6 +230,8 @@ class AsyncClient:
     def _explain(self) -> None:
         if self._closed:
             raise Closed("this client is closed")
+        if isinstance(self._lost, Closed):
+            raise Closed(str(self._lost)) from self._lost
         lost = self._lost or self.link.lost
         raise ConnectionLost(f"this client's connection was lost before: {lost}") from lost
 
@@ -310,6 +318,49 @@ class AsyncClient:
         """The gateway's figures and its machine's; needs the right ``stats``."""
         answer: dict[str, Any] = await self.request("stats")
         return answer
+
+    async def series(
+        self,
+        payload_type: PayloadType[Payload] | None = None,
+        *,
+        timeout: float | None = None,
+        memory_limit: int = 64 * 1024 * 1024,
+    ) -> AsyncChannel[Payload]:
+        """An `AsyncChannel` to the gateway's series store, for which this client is given up; see
+        `pynetwork.Client.series`.
+        """
+        # Only now, as it takes a while.
+        from pynetwork.series.aio_channel import AsyncChannel  # noqa: PLC0415
+        from pynetwork.series.payloads import BytesPayloadType  # noqa: PLC0415
+
+        await self._give_up()
+        kind: Any = BytesPayloadType() if payload_type is None else payload_type
+        link = self.link
+        return AsyncChannel.over(
+            link.hand_over(),
+            kind,
+            peer=link.peer,
+            on_close=link.handed_back,
+            timeout=timeout,
+            memory_limit=memory_limit,
+        )
+
+    async def _give_up(self) -> None:
+        """Have the gateway speak the protocol of series from now on."""
+        operation = await self.open("series")
+        try:
+            go = await operation.receive(self.timeout)
+        except BaseException as error:
+            if not operation.ended or isinstance(error, asyncio.CancelledError):
+                # Nobody could tell which protocol is spoken.
+                self.lose(error)
+                operation.abort()
+            raise
+        if go is None:
+            raise RemoteProtocolError(f"{self.peer} does not give its pairs over to series")
+        operation.ended = True
+        self._running = None
+        self._lost = Closed("this client was given up for a series channel; take another from its controller")
 
     async def close(self) -> None:
         """End the pair, whatever runs. When this returns the gateway's handler is free for somebody else."""

@@ -356,6 +356,19 @@ class AsyncLink(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def hand_over(self) -> asyncio.Transport:
+        """The transport, for another protocol, which is to call ``handed_back`` when it has closed. Until then
+        ``close`` still ends it.
+        """
+        self._check()
+        assert self._transport is not None
+        return self._transport
+
+    def handed_back(self) -> None:
+        """The transport that was handed over is closed."""
+        self._transport = None
+        _settle(self._gone)
+
     async def wait_closed(self) -> None:
         """Until the socket is closed, after ``close``."""
         await asyncio.shield(self._gone)

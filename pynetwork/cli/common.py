@@ -65,6 +65,7 @@ __all__ = [
     "seconds",
     "swarm_of",
     "time_span",
+    "tls_of",
 ]
 
 DEFAULT_PORT = 1857
@@ -267,7 +268,8 @@ def read_key(key_file: str | None, output: Output) -> str | None:
     return key
 
 
-def _tls(arguments: argparse.Namespace) -> TLS | None:
+def tls_of(arguments: argparse.Namespace) -> TLS | None:
+    """What the options say of TLS; None when nothing. Raises `ConfigurationError`."""
     names = {
         "ca": arguments.tls_ca,
         "fingerprint": arguments.tls_fingerprint,
@@ -288,7 +290,7 @@ def make_controller(arguments: argparse.Namespace) -> Controller:
         arguments.address.host,
         arguments.address.port,
         key=read_key(arguments.key_file, Output(arguments)),
-        tls=_tls(arguments),
+        tls=tls_of(arguments),
         timeout=arguments.timeout or None,
         verbose=arguments.verbose,
         registry=_AnyClass(),

@@ -20,7 +20,7 @@ from handshakes.errors import LocalProtocolError
 from pynetwork.cli.common import CommandFailed, Exit, Output, add_output_options
 from pynetwork.gateway import Gateway
 
-__all__ = ["add_parser", "load_gateway", "port_number", "run"]
+__all__ = ["add_parser", "load_gateway", "logged", "port_number", "run", "signals"]
 
 FACTORY = "make_gateway"
 _MODULE = "pynetwork_gateway_file"
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = Output(arguments)
     path = Path(arguments.file)
     wanted = {name: getattr(arguments, name) for name in ("port", "host") if getattr(arguments, name) is not None}
-    with _signals() as interrupts, _imported(path) as module, _logged():
+    with signals() as interrupts, _imported(path) as module, logged():
         gateway = load_gateway(module, path, arguments.name, wanted)
         try:
             _start(gateway, path)
@@ -182,7 +182,7 @@ def _made(factory: Callable[..., Any], path: Path, wanted: dict[str, Any]) -> Ga
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """Let SIGTERM end the process cleanly from the beginning; the list has something in it after Ctrl-C."""
     interrupts: list[int] = []
 
@@ -207,8 +207,8 @@ def _signals() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _logged() -> Iterator[None]:
-    """The log of the gateway on stderr, unless its file has arranged for that."""
+def logged() -> Iterator[None]:
+    """The log of what serves on stderr, unless somebody has arranged for that."""
     logger = logging.getLogger("pynetwork")
     if logger.hasHandlers():
         yield

@@ -15,6 +15,7 @@ FOLDERS = {
     "robot.md": "robot",
     "camera.md": "camera",
     "many-gateways.md": "many_gateways",
+    "series.md": "series",
 }
 PIECE = re.compile(r"^## [^\n]*`(?P<file>\w+\.py)`$|^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 

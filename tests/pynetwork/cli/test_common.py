@@ -285,6 +285,7 @@ _WORDS: dict[str, list[str]] = {
     "restore": ["x", "pi:logs"],
     "verify": ["x"],
     "backups": ["x"],
+    "series": ["stats", "pi"],
 }
 
 

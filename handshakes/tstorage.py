@@ -57,6 +57,7 @@ from handshakes.tstorage_words import (
     put_request,
     record_head,
     records,
+    small_put,
 )
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "put_request",
     "record_head",
     "records",
+    "small_put",
 ]
 
 _LEAST_CAPACITY = 64

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -17,7 +17,7 @@ import numpy.typing
 
 from handshakes.errors import LocalProtocolError, ValueTooLarge
 from handshakes.messages import Bytes
-from handshakes.records import KEY, Block, KeyRange, Rows
+from handshakes.records import KEY, Block, Key, KeyRange, Rows
 
 __all__ = [
     "ACQ",
@@ -57,6 +57,7 @@ __all__ = [
     "put_request",
     "record_head",
     "records",
+    "small_put",
 ]
 
 Array: TypeAlias = "numpy.typing.NDArray[Any]"
@@ -91,6 +92,7 @@ class Status(enum.IntEnum):
 HEADER: Final = struct.Struct("<iQ")
 BOX: Final = struct.Struct("<iqiqqiqiqq")
 BATCH: Final = struct.Struct("<ii")
+_FULL_KEY = struct.Struct("<iqiqq")
 INT: Final = struct.Struct("<i")
 ACQ: Final = struct.Struct("<q")
 ACQS: Final = struct.Struct("<qq")
@@ -125,6 +127,34 @@ def _about(command: Command, box: KeyRange) -> bytes:
 def put_request(with_acq: bool) -> bytes:
     """Begin a put, in which the client gives the times of acquisition or not; batches and `PUT_END` follow."""
     return HEADER.pack(Command.PUTA if with_acq else Command.PUT, 0)
+
+
+def small_put(keys: Sequence[Key], payloads: Sequence[bytes], with_acq: bool) -> bytes:
+    """A whole put of a few records, as `put_request`, `batches` and `PUT_END` together, without blocks on the way: for
+    one record in a third of their time.
+
+    Raises `LocalProtocolError` for a key that is not valid, `ValueTooLarge` for a payload of more than
+    `LARGEST_PAYLOAD` bytes.
+    """
+    by_cid: dict[int, list[bytes]] = {}
+    fields = PUTA_FIELDS if with_acq else PUT_FIELDS
+    for key, payload in zip(keys, payloads, strict=True):
+        size = len(payload)
+        if size > LARGEST_PAYLOAD:
+            raise ValueTooLarge(f"the payload of {key} has {size} bytes; at most {LARGEST_PAYLOAD} can be stored")
+        try:
+            packed = _FULL_KEY.pack(*key)
+        except struct.error as error:
+            raise LocalProtocolError(f"{key} is no valid key: {error}") from error
+        head = INT.pack(fields + size) + packed[INT.size : INT.size + fields]
+        by_cid.setdefault(key[0], []).extend((head, payload))
+    if min(by_cid, default=0) < 0:
+        raise LocalProtocolError(f"the cid {min(by_cid)} is negative")
+    pieces = [put_request(with_acq)]
+    for cid, batch in by_cid.items():
+        pieces += (BATCH.pack(cid, sum(map(len, batch))), *batch)
+    pieces.append(PUT_END)
+    return b"".join(pieces)
 
 
 def batches(block: Block, with_acq: bool, largest: int) -> Iterator[Bytes]:

@@ -32,7 +32,7 @@ from handshakes.tstorage import (
     put_answer,
 )
 from pynetwork.forking import HoldsSockets
-from pynetwork.series.memory import Memory
+from pynetwork.series.memory import Budget
 from pynetwork.series.session import (
     IDLE_CAPACITY,
     STALL_TIMEOUT,
@@ -93,29 +93,28 @@ class _Caller:
 class Attendant(HoldsSockets):
     """Serves the connections of one server.
 
-    ``small`` is how many bytes a put may have here. A connection beyond ``max_connections`` is answered with a failure.
+    A connection beyond ``max_connections`` is answered with a failure.
     """
 
     def __init__(
         self,
         listeners: list[socket.socket],
         store: SeriesStore,
-        memory: Memory,
+        budget: Budget,
         ledger: Ledger,
         *,
         name: str,
         tls: GatewayTLS | None,
         max_connections: int,
-        small: int,
     ) -> None:
         self._listeners = listeners
         self._store = store
-        self._memory = memory
+        self._budget = budget
         self._ledger = ledger
         self._name = name
         self._tls = tls
         self._most = max_connections
-        self._small = small
+        self._small = budget.small
         self._lock = threading.Lock()
         self._callers: set[_Caller] = set()
         self._threads: dict[_Caller, threading.Thread] = {}
@@ -264,7 +263,7 @@ class Attendant(HoldsSockets):
         """Everything that came is read; more is needed, unless it was whole requests."""
         if not caller.reader.mid_request:
             self._partial.discard(caller)
-        elif caller.size > self._small or caller.reader.wanted > self._small:
+        elif caller.size > self._small or caller.reader.wanted > IDLE_CAPACITY:
             self._move(caller, PutBegin(caller.with_acq))
         else:
             caller.heard_at = time.monotonic()
@@ -434,10 +433,9 @@ class Attendant(HoldsSockets):
             session = Session(
                 self._store,
                 stream,
-                self._memory,
+                self._budget,
                 reader=caller.reader,
                 figures=caller.figures,
-                small=self._small,
                 on_rest=caller.rest,
             )
             goes_on = work(session)

@@ -148,7 +148,8 @@ class Channel(Generic[T]):
         try:
             wire = _Wire(stream, options.timeout)
             if options.keyed:
-                _to_the_end(_carried_out(join(options.new_connection(stream.certificate)), wire))
+                with contextlib.suppress(_Finished):
+                    _next_batch(join(options.new_connection(stream.certificate)), wire, None)
         except BaseException:
             stream.close()
             raise
@@ -238,19 +239,46 @@ class Channel(Generic[T]):
     def _ask(
         self, request: Callable[[Exchange[T]], Steps[Result]], callback: Callable[[Any], object] | None = None
     ) -> Result:
-        with contextlib.closing(self._running(request)) as running:
-            return _to_the_end(running, callback)
+        """What the request comes to, with its batches given to ``callback``."""
+        self._take_turn()
+        wire, exchange = self._wire, self._exchange
+        steps = request(exchange)
+        unsent: Unsent | None = None
+        try:
+            while True:
+                batch = _next_batch(steps, wire, unsent)
+                assert callback is not None
+                callback(batch)
+                # Not kept while the next one comes.
+                del batch
+                unsent = ()
+        except _Finished as end:
+            result: Result = end.result
+            return result
+        finally:
+            self._end(wire, exchange)
 
     def _running(self, request: Callable[[Exchange[T]], Steps[Result]]) -> Generator[Any, None, Result]:
         """The request as it runs, giving its batches. Left before its end, it closes the channel."""
         self._take_turn()
         wire, exchange = self._wire, self._exchange
+        steps = request(exchange)
+        unsent: Unsent | None = None
         try:
-            return (yield from _carried_out(request(exchange), wire))
+            while True:
+                yield _next_batch(steps, wire, unsent)
+                unsent = ()
+        except _Finished as end:
+            result: Result = end.result
+            return result
         finally:
-            if exchange.mid_request:
-                self._drop(wire)
-            self._turn.release()
+            self._end(wire, exchange)
+
+    def _end(self, wire: _Wire | None, exchange: Exchange[T]) -> None:
+        """The request is over, or left."""
+        if exchange.mid_request:
+            self._drop(wire)
+        self._turn.release()
 
     def _take_turn(self) -> None:
         if not self._turn.acquire(blocking=False):
@@ -317,20 +345,6 @@ def _items(
     yield responses[0]
 
 
-def _to_the_end(running: Generator[Any, None, Result], callback: Callable[[Any], object] | None = None) -> Result:
-    """What the request comes to, with its batches given to ``callback``."""
-    while True:
-        try:
-            batch = next(running)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        assert callback is not None
-        callback(batch)
-        # Not kept while the next one comes.
-        del batch
-
-
 def _flattened(batches: Generator[Any, None, Result]) -> Generator[Any, None, Result]:
     """What is in the batches, one by one."""
     while True:
@@ -344,28 +358,32 @@ def _flattened(batches: Generator[Any, None, Result]) -> Generator[Any, None, Re
         del batch
 
 
-def _carried_out(steps: Steps[Result], wire: _Wire | None) -> Generator[Any, None, Result]:
-    """Carry steps out, giving what is to be delivered; comes to their result."""
-    unsent: Unsent | None = None
+class _Finished(Exception):
+    """A request has come to its result."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+
+def _next_batch(steps: Steps[Any], wire: _Wire | None, unsent: Unsent | None) -> Any:
+    """Carry steps out up to the next batch that is to be delivered. ``unsent`` is None before the first step. Raises
+    `_Finished` with the result.
+    """
     failure: PynetworkError | None = None
     while True:
         try:
             step = steps.throw(failure) if failure is not None else steps.send(unsent)  # type: ignore[arg-type]
         except StopIteration as end:
-            result: Result = end.value
-            return result
-        unsent, failure = (), None
+            raise _Finished(end.value) from None
         if isinstance(step, Deliver):
-            yield step.batch
-        else:
-            try:
-                if wire is None:
-                    raise ConnectionLost("this channel is not connected: call connect(), or enter it with a with block")
-                unsent = wire.carry_out(step)
-            except PynetworkError as error:
-                failure = error
-        # A batch is not kept while the next one comes.
-        del step
+            return step.batch
+        unsent, failure = (), None
+        try:
+            if wire is None:
+                raise ConnectionLost("this channel is not connected: call connect(), or enter it with a with block")
+            unsent = wire.carry_out(step)
+        except PynetworkError as error:
+            failure = error
 
 
 class _Wire:

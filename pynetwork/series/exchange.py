@@ -15,6 +15,7 @@ import numpy
 from handshakes.connection import Connection
 from handshakes.errors import (
     BadRequest,
+    LocalProtocolError,
     PynetworkError,
     Refused,
     RemoteProtocolError,
@@ -22,7 +23,7 @@ from handshakes.errors import (
     ValueTooLarge,
 )
 from handshakes.messages import Bytes, Event, Fault, Message, Welcome
-from handshakes.records import KEY, Block, Key, KeyRange, Rows, joined, row_type
+from handshakes.records import KEY, Block, Key, KeyRange, Rows, joined
 from handshakes.tstorage import (
     LARGEST_PAYLOAD,
     PUT_END,
@@ -37,10 +38,11 @@ from handshakes.tstorage import (
     get_acq_request,
     get_request,
     put_request,
+    small_put,
 )
 from handshakes.tstorage import Response as Answer
 from pynetwork.operation import raise_fault
-from pynetwork.series.conversions import array_from, block_from, records_from
+from pynetwork.series.conversions import array_from, array_type, block_from, records_from
 from pynetwork.series.options import Options
 from pynetwork.series.payloads import NumpyPayloadType
 from pynetwork.series.record import RecordsSet
@@ -70,6 +72,8 @@ _MOST_BUFFERS = 512
 """Batches that are sent at once."""
 _SMALL = 32 * 1024
 """Bytes of records below which a block is joined with others."""
+_FEW = 32
+"""So many records go without NumPy, which takes longer to begin than they take."""
 _MANY = 256
 """So many of them."""
 
@@ -164,11 +168,21 @@ class Exchange(Generic[T]):
     def put(self, records: Any, with_acq: bool, max_batch_size: int, skip_invalid: bool) -> Steps[ResponsePut]:
         """Put ``records``; see `pynetwork.series.Channel.put`."""
         try:
-            pieces = _pieces(self._encoded(records, with_acq, skip_invalid), with_acq, _positive(max_batch_size))
+            largest = _positive(max_batch_size)
+            few = self._few(records, with_acq, largest)
+            block = self._encoded(records, with_acq, skip_invalid) if few is None else None
         except BadRequest as error:
             return ResponsePut(Status.BAD_REQUEST, error=error)
         try:
-            answer = yield from self._put(pieces, Command.PUTA if with_acq else Command.PUT)
+            self._begin(Command.PUTA if with_acq else Command.PUT)
+            if block is not None:
+                answer = yield from self._put(_pieces(block, with_acq, largest))
+            else:
+                # The system takes so little over at once, so nothing need be heard meanwhile.
+                yield Send([few or b""])
+                answer = yield from self._answer()
+            assert type(answer) is PutAnswer
+            _check(answer.status)
         except PynetworkError as error:
             return ResponsePut(status_of(error), error=error)
         self.mid_request = False
@@ -251,8 +265,8 @@ class Exchange(Generic[T]):
                 return event
             yield Receive(self._reader)
 
-    def _put(self, pieces: Iterator[Sequence[Bytes]], command: Command) -> Steps[PutAnswer]:
-        self._begin(command)
+    def _put(self, pieces: Iterator[Sequence[Bytes]]) -> Steps[Answer]:
+        """Send a put piece by piece, and wait for its answer."""
         unsent: Unsent = ()
         answer: Answer | None = None
         # A server that can't go on says so at once, and may read no further.
@@ -260,10 +274,9 @@ class Exchange(Generic[T]):
             unsent = yield Send(unsent, self._reader)
             answer = self._reader.next_event()
         if answer is None:
-            answer = yield from self._answer()
+            return (yield from self._answer())
         assert type(answer) is PutAnswer
-        _check(answer.status)
-        if unsent or next(pieces, ()):
+        if answer.status == Status.OK and (unsent or next(pieces, ())):
             raise RemoteProtocolError("the server confirmed a put before it was complete")
         return answer
 
@@ -299,6 +312,25 @@ class Exchange(Generic[T]):
 
     # Values and bytes
 
+    def _few(self, records: Any, with_acq: bool, largest: int) -> bytes | None:
+        """The put of a few records; None for more of them, for other kinds, and for what does not fit, since that is
+        told by the other way.
+        """
+        if type(records) is not list or not 0 < len(records) <= _FEW:
+            return None
+        try:
+            keys = [record.key for record in records]
+            payloads = [self._payload_type.to_bytes(record.value) for record in records]
+        except Exception:
+            return None
+        if any(type(payload) is not bytes for payload in payloads) or sum(map(len, payloads)) > _SMALL:
+            return None
+        try:
+            put = small_put(keys, payloads, with_acq)
+        except (LocalProtocolError, TypeError):
+            return None
+        return put if len(put) <= largest else None
+
     def _encoded(self, records: Any, with_acq: bool, skip_invalid: bool) -> Block:
         """Raises `BadRequest` for records that are not as they should be, unless those are to be left out."""
         try:
@@ -330,8 +362,15 @@ class Exchange(Generic[T]):
         """The same for a whole answer."""
         if not isinstance(self._payload_type, NumpyPayloadType):
             return self._records(blocks)
-        blocks = blocks or [Rows(numpy.empty(0, row_type(self._payload_type.width)))]
-        return array_from(joined(blocks), self._payload_type)
+        if len(blocks) == 1:
+            return array_from(blocks[0], self._payload_type)
+        whole = numpy.empty(sum(map(len, blocks)), array_type(self._payload_type))
+        rest = whole
+        # Each block is let go of when it is copied, so that the records are not held twice.
+        blocks.reverse()
+        while blocks:
+            rest = rest[len(array_from(blocks.pop(), self._payload_type, rest)) :]
+        return whole
 
 
 def _check(status: int, box: KeyRange | None = None) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from handshakes.errors import Closed, DeadlineExceeded
 from pynetwork.transport import Deadline, Stream
 
-__all__ = ["Memory", "Share"]
+__all__ = ["Budget", "Memory", "Share"]
 
 logger = logging.getLogger("pynetwork.series")
 
@@ -18,20 +18,18 @@ PATIENCE = 60.0
 """Seconds that a request waits for memory."""
 HURRIED_TIMEOUT = 5.0
 """Seconds that a peer may stand still in the middle of a request while others wait for the memory that it holds."""
+LARGEST_SMALL = 48 * 1024
+"""Bytes that a put may have, at most, without a share."""
+BULK_PUT = 6 * 1024 * 1024
+"""Bytes that a put holds which goes to the store piece by piece: most of it until it makes some blocks there."""
 _LOOK = 0.25
 
 
 class Memory:
-    """``size`` bytes that the requests of one server may hold together. Who wants more than is left waits in turn.
+    """``size`` bytes that the requests of one server may hold together. Who wants more than is left waits in turn."""
 
-    ``turn``: for what takes much memory for a moment, and is to be done by one at a time. ``large``: has one place, for
-    requests that are about a record larger than anybody's share.
-    """
-
-    def __init__(self, size: int, *, large: Memory | None = None) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.large = large or self
-        self.turn = threading.Lock()
         self._left = size
         self._queue: deque[object] = deque()
         self._shares: set[Share] = set()
@@ -39,9 +37,9 @@ class Memory:
         self._closed = False
 
     @property
-    def left(self) -> int:
-        """Bytes that nobody holds."""
-        return self._left
+    def in_use(self) -> int:
+        """Bytes that somebody holds."""
+        return self.size - self._left
 
     def take(self, share: Share, size: int) -> None:
         """Give ``share`` so many bytes, in place of what it held. Raises `Closed` and `DeadlineExceeded`."""
@@ -87,11 +85,36 @@ class Memory:
 
     def close(self) -> None:
         """Nobody gets anything more."""
-        if self.large is not self:
-            self.large.close()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Budget:
+    """What one server does with ``memory`` bytes.
+
+    ``small`` is what each of so many connections may hold without asking. ``shares`` are for gets, and for puts while
+    they grow; ``bulk`` has a place for each of a few puts that go to the store piece by piece, and ``large`` one for
+    requests with a record that is larger than anybody's share. Who has one kind may wait for the next, in this order.
+    ``turn``: for what takes much for a moment, and is done by one at a time: the rest is for that.
+    """
+
+    def __init__(self, memory: int, connections: int) -> None:
+        self.small = min(LARGEST_SMALL, memory // 4 // connections)
+        self.shares = Memory(memory * 3 // 8)
+        self.bulk = Memory(max(1, memory // 4 // BULK_PUT))
+        self.large = Memory(1)
+        self.turn = threading.Lock()
+
+    @property
+    def in_use(self) -> int:
+        """Bytes that requests hold, about; without those of a large record."""
+        return self.shares.in_use + self.bulk.in_use * BULK_PUT
+
+    def close(self) -> None:
+        """Nobody gets anything more."""
+        for each in (self.shares, self.bulk, self.large):
+            each.close()
 
 
 class Share:
@@ -104,11 +127,6 @@ class Share:
         self.size = 0
         self.stream = stream
         self.waiting_since: float | None = None
-
-    @property
-    def turn(self) -> threading.Lock:
-        """That of the memory."""
-        return self._memory.turn
 
     def hold(self, size: int) -> None:
         """Hold at least so many bytes, or all that there are. Raises as `Memory.take`."""

@@ -73,6 +73,6 @@ class ResponseAcq(Response):
 
 @dataclass(frozen=True)
 class ResponseGet(ResponseAcq, Generic[T]):
-    """The answer to a get: its records in ``data``, which after a failure are those that came before it."""
+    """The answer to a get: its records in ``data``, which is empty after a failure."""
 
     data: RecordsSet[T] = field(default_factory=DecodedRecords)

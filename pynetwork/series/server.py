@@ -23,8 +23,8 @@ from pynetwork.admission import Admission, Keys, granted
 from pynetwork.endpoints import addresses_for, listen
 from pynetwork.handler import Pool
 from pynetwork.series.attendant import Attendant
-from pynetwork.series.memory import Memory
-from pynetwork.series.session import BOTH, SMALL, Ledger, serve_pair
+from pynetwork.series.memory import Budget
+from pynetwork.series.session import BOTH, Ledger, serve_pair
 from pynetwork.service import ServedOperation, Verb
 
 if TYPE_CHECKING:
@@ -83,10 +83,7 @@ class SeriesServer:
         self._hosts = addresses_for(host, protected=bool(self._keys) or tls is not None)
         self._wanted_port = port
         self._port: int | None = None
-        # A quarter is for what waits, a little of each, with the one thread that reads it all, and another for what the
-        # store takes for a moment.
-        self._small = min(SMALL, memory // 4 // max_connections)
-        self._memory = Memory(memory // 2, large=Memory(1))
+        self._budget = Budget(memory, max_connections)
         self._ledger = Ledger()
         self._door: Attendant | _KeyedDoor | None = None
         self._process: int | None = None
@@ -115,7 +112,7 @@ class SeriesServer:
         if self._keys:
             return _KeyedDoor(
                 listeners,
-                lambda operation: serve_pair(operation, self._store, self._memory, self._ledger),
+                lambda operation: serve_pair(operation, self._store, self._budget, self._ledger),
                 name=self.name,
                 tls=self._tls,
                 keys=self._keys,
@@ -124,12 +121,11 @@ class SeriesServer:
         return Attendant(
             listeners,
             self._store,
-            self._memory,
+            self._budget,
             self._ledger,
             name=self.name,
             tls=self._tls,
             max_connections=self.max_connections,
-            small=self._small,
         )
 
     def stop(self) -> None:
@@ -143,7 +139,7 @@ class SeriesServer:
         with self._lock:
             if self._door.stop(_DRAIN):
                 logger.info("%r has stopped", self.name)
-            self._memory.close()
+            self._budget.close()
 
     def __enter__(self) -> SeriesServer:
         return self.start() if self._door is None else self
@@ -165,8 +161,7 @@ class SeriesServer:
             "failures": total.failures,
             "records_put": total.records_put,
             "records_got": total.records_got,
-            "memory": self._memory.size,
-            "memory_in_use": self._memory.size - self._memory.left,
+            "memory_in_use": self._budget.in_use,
         }
 
 

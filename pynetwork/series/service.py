@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pynetwork.series.memory import Memory
+from pynetwork.series.memory import Budget
 from pynetwork.series.recording import Recorder, Recording
 from pynetwork.series.session import BOTH, Ledger, serve_pair
 from pynetwork.service import ServedOperation, Verb
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pynetwork.series.store import SeriesStore
 
 __all__ = ["SeriesService"]
+
+_MOST_PAIRS = 256
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,8 +36,7 @@ class SeriesService:
 
     def __init__(self, store: SeriesStore, *, memory: int = 48 * 1024 * 1024, interval: float = 0.2) -> None:
         self.store = store
-        # The rest is for what the store takes for a moment.
-        self._memory = Memory(memory * 3 // 4, large=Memory(1))
+        self._budget = Budget(memory, _MOST_PAIRS)
         self._ledger = Ledger()
         self._recorder = Recorder(store, interval=interval)
 
@@ -45,7 +46,7 @@ class SeriesService:
         return {"series": Verb(self._serve, BOTH, bulk=True, takes_over=True)}
 
     def _serve(self, operation: ServedOperation) -> None:
-        serve_pair(operation, self.store, self._memory, self._ledger)
+        serve_pair(operation, self.store, self._budget, self._ledger)
 
     def recorded(self, function: Function, series: SeriesKey, payload: PayloadType[Any] | None = None) -> Function:
         """A function that does as ``function`` does and stores each item in ``series`` besides: what
@@ -67,5 +68,5 @@ class SeriesService:
 
     def close(self) -> None:
         """End all recordings, with what they yielded stored. Called when the gateway has stopped."""
-        self._memory.close()
+        self._budget.close()
         self._recorder.close()

@@ -1,7 +1,7 @@
 """The server's side of one TStorage connection: requests are read, the store is asked, answers are sent.
 
 A `Session` works in the thread that calls ``serve`` and waits there for its peer and for the disk. What it may hold in
-memory it takes from a `Memory` that all sessions of a server share: a put that grows goes to the store piece by piece,
+memory it takes from a `Budget` that all sessions of a server share: a put that grows goes to the store piece by piece,
 a get comes from it block by block, and whoever wants more than is left waits for its turn. A peer that stands still
 in the middle of a request keeps what it holds for a while, and is dropped sooner when others wait for it.
 
@@ -38,26 +38,14 @@ from handshakes.tstorage import (
     record_head,
     records,
 )
-from pynetwork.series.memory import Memory, Share
+from pynetwork.series.memory import Budget, Share
 from pynetwork.service import ServedOperation
 from pynetwork.transport import Deadline, Stream
 
 if TYPE_CHECKING:
     from pynetwork.series.store import SeriesStore, Staging
 
-__all__ = [
-    "BOTH",
-    "IDLE_CAPACITY",
-    "STALL_TIMEOUT",
-    "Figures",
-    "Ledger",
-    "RequestFailed",
-    "Session",
-    "check_box",
-    "reason_of",
-    "serve_pair",
-    "weight",
-]
+__all__ = ["BOTH", "Figures", "Ledger", "RequestFailed", "Session", "check_box", "reason_of", "serve_pair", "weight"]
 
 logger = logging.getLogger("pynetwork.series")
 
@@ -68,15 +56,11 @@ STALL_TIMEOUT = 60.0
 IDLE_CAPACITY = 16 * 1024
 """Bytes to receive into while nothing large is on its way."""
 BULK_CAPACITY = 256 * 1024
-SMALL = 48 * 1024
-"""Bytes that a put may have without a share of the memory."""
 _GET_MEMORY = 64 * 1024
 """Bytes that a get takes besides its blocks: what is to be sent, and what the system has not taken yet."""
-_PUT_MEMORY = 6 * 1024 * 1024
-"""Bytes that a put takes that grows: most of it is held until it makes some blocks in the store."""
 _LARGE = 1024 * 1024 + 4096
-"""Bytes of a record that takes more than such shares; no block of several records in a store has as many."""
-_STAGED = 1024 * 1024
+"""Bytes of a record that is larger than a share; no block of several records in a store has as many."""
+_STAGED = 256 * 1024
 """Bytes of a put from which on it is staged in the store."""
 _BLOCK_OVERHEAD = 512
 """Bytes that a block takes besides its records, about."""
@@ -196,21 +180,19 @@ class _Put:
 class Session:
     """Serves one connection.
 
-    ``rights``: reading needs READ, writing WRITE. ``reader`` may hold what was received before. ``small`` is how many
-    bytes a put may have before it needs a share of ``memory``. ``on_rest`` is told when the session begins (True) and
-    ends (False) to wait for a next request.
+    ``rights``: reading needs READ, writing WRITE. ``reader`` may hold what was received before. ``on_rest`` is told
+    when the session begins (True) and ends (False) to wait for a next request.
     """
 
     def __init__(
         self,
         store: SeriesStore,
         stream: Stream,
-        memory: Memory,
+        budget: Budget,
         *,
         rights: Rights = BOTH,
         reader: RequestReader | None = None,
         figures: Figures | None = None,
-        small: int = SMALL,
         on_rest: Callable[[bool], object] = lambda _resting: None,
     ) -> None:
         self.figures = figures or Figures()
@@ -218,9 +200,10 @@ class Session:
         self._stream = stream
         self._rights = rights
         self._reader = reader or RequestReader(IDLE_CAPACITY)
-        self._share = Share(memory, stream)
-        self._large = Share(memory.large, stream)
-        self._small = small
+        self._budget = budget
+        self._share = Share(budget.shares, stream)
+        self._bulk = Share(budget.bulk, stream)
+        self._large = Share(budget.large, stream)
         self._on_rest = on_rest
         self._pending: list[Bytes] = []
         self._pending_size = 0
@@ -243,17 +226,14 @@ class Session:
         answered.
         """
         try:
-            if owed:
-                self._send(owed)
-                self._flush()
-                self._begun = False
+            self._pending.append(owed)
             while True:
                 event = first or self._next_request(idle)
                 if event is None:
                     return not self._ended
                 self._answer(event, blocks)
                 first, blocks = None, ()
-        except (RequestFailed, RemoteProtocolError, DeadlineExceeded) as error:
+        except (RequestFailed, RemoteProtocolError) as error:
             self.fail(str(error))
             return False
         finally:
@@ -289,11 +269,9 @@ class Session:
             event = reader.next_event()
             if event is not None:
                 return event
-            if reader.wanted > self._small:
-                self._share.hold(_PUT_MEMORY)
-                if reader.wanted > _LARGE <= reader.held:
-                    # Only now, when some of it has come: not for whoever claims to send so much.
-                    self._large.hold(1)
+            if reader.held > self._budget.small:
+                # What was received, not what is claimed to come.
+                self._make_room(reader.held)
             self._wait_for_peer(time.monotonic())
             try:
                 more = self._receive(STALL_TIMEOUT)
@@ -304,12 +282,21 @@ class Session:
             if not more:
                 raise ConnectionLost(f"{self._stream.peer} ended the connection in the middle of a request")
 
+    def _make_room(self, size: int) -> None:
+        """This request holds so many bytes, and soon as many again."""
+        if size > _STAGED:
+            self._bulk.hold(1)
+        elif not self._bulk.size:
+            self._share.hold(1 << (2 * size - 1).bit_length())
+        if size > _LARGE:
+            self._large.hold(1)
+
     def _wait_for_peer(self, since: float | None) -> None:
-        self._share.waiting_since = self._large.waiting_since = since
+        self._share.waiting_since = self._bulk.waiting_since = self._large.waiting_since = since
 
     def _release(self) -> None:
-        self._share.release()
-        self._large.release()
+        for each in (self._share, self._bulk, self._large):
+            each.release()
 
     def _receive(self, timeout: float | None) -> bool:
         count = self._stream.receive_into(self._reader.buffer(), timeout)
@@ -327,7 +314,7 @@ class Session:
             else:
                 assert type(event) is GetAcq
                 self._get_acq(event.box)
-        except (PynetworkError, RequestFailed):
+        except (ConnectionLost, Closed, RemoteProtocolError, RequestFailed):
             raise
         except Exception as error:
             raise RequestFailed(reason_of(error)) from error
@@ -340,12 +327,14 @@ class Session:
 
     def _put(self, with_acq: bool, blocks: Sequence[Block]) -> None:
         check_right(self._rights, Rights.WRITE)
-        put = _Put(self._store, self._share.turn, with_acq, blocks)
+        put = _Put(self._store, self._budget.turn, with_acq, blocks)
         try:
             while True:
-                if put.size > self._small:
-                    self._share.hold(_PUT_MEMORY)
+                if put.size > _STAGED:
+                    self._bulk.hold(1)
                     self._reader.capacity = BULK_CAPACITY
+                elif put.size > self._budget.small:
+                    self._make_room(put.size)
                 event = self._next_part()
                 if type(event) is PutEnd:
                     break
@@ -441,7 +430,7 @@ class Session:
                 pass
 
 
-def serve_pair(operation: ServedOperation, store: SeriesStore, memory: Memory, ledger: Ledger) -> None:
+def serve_pair(operation: ServedOperation, store: SeriesStore, budget: Budget, ledger: Ledger) -> None:
     """Serve the pair of an operation that has taken it over, as far as its rights reach, until it ends."""
 
     def on_rest(resting: bool) -> None:
@@ -450,7 +439,7 @@ def serve_pair(operation: ServedOperation, store: SeriesStore, memory: Memory, l
     figures = ledger.open()
     try:
         stream = operation.link.stream
-        Session(store, stream, memory, rights=operation.rights, figures=figures, on_rest=on_rest).serve()
+        Session(store, stream, budget, rights=operation.rights, figures=figures, on_rest=on_rest).serve()
     finally:
         ledger.close(figures)
 
@@ -475,10 +464,10 @@ def weight(block: Block) -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """Why the store could not do it, for people; what nobody expected is logged with its traceback."""
+    """Why it could not be done, for people; what nobody expected is logged with its traceback."""
     if not isinstance(error, (OSError, PynetworkError)):
         logger.error("the store failed", exc_info=error)
-    return f"the store says: {error}"
+    return str(error)
 
 
 def _parts(block: Block) -> Iterator[Block]:

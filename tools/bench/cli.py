@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     _print(outcomes, found, options)
     if chosen.json:
-        shown = {name: getattr(options, name) for name in ("seconds", "rounds", "quick", "peers")}
+        shown = {name: getattr(options, name) for name in ("seconds", "rounds", "quick", "large", "peers")}
         text = json.dumps(report.to_json(outcomes, found, shown), indent=1)
         Path(chosen.json).write_text(text + "\n", encoding="utf-8")
     missed = report.missed(outcomes)
@@ -79,6 +79,7 @@ def _options(chosen: argparse.Namespace) -> Options:
         seconds=chosen.seconds or quick["seconds"],
         rounds=chosen.rounds or quick["rounds"],
         quick=chosen.quick,
+        large=chosen.large,
         peers=chosen.peers,
         folder=chosen.folder,
         seed=chosen.seed,
@@ -100,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_positive(float), help="of each measurement (default 1)")
     parser.add_argument("--rounds", type=_positive(int), help="how often each is measured (default 7)")
     parser.add_argument("--quick", action="store_true", help="small sizes, 2 rounds of 0.2 s: shows that it works")
+    parser.add_argument(
+        "--large", action="store_true", help="larger sizes where a workload has them: minutes, and gigabytes of disk"
+    )
     parser.add_argument(
         "--peers",
         action=argparse.BooleanOptionalAction,

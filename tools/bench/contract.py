@@ -111,14 +111,16 @@ class Task:
     """What a contestant's process is told.
 
     ``folder`` is the workload's, on memory where there is a memory-backed place; ``scratch`` the
-    contestant's own below it; ``seconds`` how long to measure; ``quick`` asks for small sizes; ``server``
-    is the process id of the contestant's server, and ``host`` the address on which it listens.
+    contestant's own below it; ``seconds`` how long to measure; ``quick`` asks for small sizes, ``large`` for
+    larger ones than usual; ``server`` is the process id of the contestant's server, and ``host`` the address on
+    which it listens.
     """
 
     folder: Path
     scratch: Path
     seconds: float
     quick: bool
+    large: bool = False
     server: int = 0
     host: str = LOOPBACK.host
 
@@ -136,7 +138,8 @@ class Workload(ABC, Generic[Sides]):
     """One thing to do, and how it is timed.
 
     ``placement`` says on which CPUs; ``fresh`` starts new processes each round, where memory is measured; ``on_disk``
-    wants a folder that is not in memory; ``link`` is what lies between the two processes, if not the loopback.
+    wants a folder that is not in memory; ``link`` is what lies between the two processes, if not the loopback;
+    ``patience`` is how many seconds a measurement may take beyond what it was asked to.
     """
 
     name: str
@@ -147,6 +150,7 @@ class Workload(ABC, Generic[Sides]):
     fresh: ClassVar[bool] = False
     on_disk: bool = False
     link: Shape | None = None
+    patience: ClassVar[float] = 120.0
 
     def asked(self, peers: bool) -> tuple[Contestant, ...]:
         """Who takes part, with or without the peers."""

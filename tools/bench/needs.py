@@ -7,13 +7,14 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Apart", "Need", "Package", "Program"]
+__all__ = ["Apart", "Need", "Package", "Program", "Sqlite"]
 
 
 class Need(Protocol):
@@ -112,3 +113,14 @@ class Apart:
         for found in importlib.metadata.distributions(name=self.distribution, path=[str(self.folder)]):
             return found.version
         return ""
+
+
+class Sqlite:
+    """The library that Python itself brings."""
+
+    name = "SQLite"
+    hint = "a Python that is built with SQLite"
+
+    def version(self) -> str:
+        """Of the library."""
+        return sqlite3.sqlite_version

@@ -19,17 +19,15 @@ from tools.link import LinkUnavailable
 
 __all__ = ["Options", "Outcome", "disk_folder", "memory_folder", "run"]
 
-PATIENCE = 120.0
-"""Seconds that a measurement may take beyond what it was asked to."""
-
 
 @dataclass(frozen=True)
 class Options:
-    """How long and how often, and whether ``peers`` take part. ``say`` is told what happens."""
+    """How long, how often and how much, and whether ``peers`` take part. ``say`` is told what happens."""
 
     seconds: float = 1.0
     rounds: int = 7
     quick: bool = False
+    large: bool = False
     peers: bool = True
     folder: Path | None = None
     seed: int | None = None
@@ -82,7 +80,7 @@ def run(workload: Workload[Any], options: Options) -> Outcome:
             outcome.unavailable = str(error)
             return outcome
         folder = stack.enter_context(_folder(options.folder or (disk_folder if workload.on_disk else memory_folder)()))
-        workload.prepare(Task(folder, folder, options.seconds, options.quick))
+        workload.prepare(Task(folder, folder, options.seconds, options.quick, options.large))
         turns: dict[str, Callable[[], dict[str, float]]] = {}
         for contestant in outcome.contestants:
             if missing := contestant.missing():
@@ -122,8 +120,8 @@ def _turn(
     """What a contestant does in each round."""
     scratch = folder / f"of {contestant.name}".replace("/", "-")
     scratch.mkdir()
-    task = Task(folder, scratch, options.seconds, options.quick)
-    patience = options.seconds + PATIENCE
+    task = Task(folder, scratch, options.seconds, options.quick, options.large)
+    patience = options.seconds + workload.patience
 
     if not workload.fresh:
         lasting = stack.enter_context(Pair(workload, contestant, task, network))

@@ -30,11 +30,12 @@ class Recent:
 
     def parts(self) -> tuple[Block, ...]:
         """All records, in few blocks: each is more than twice as large as all behind it."""
-        parts, at = self._parts, len(self._parts)
-        total = 0
-        while at and len(parts[at - 1]) <= 2 * total + 1:
-            at -= 1
-            total += len(parts[at])
+        parts = self._parts
+        at, behind = len(parts), 0
+        for index in range(len(parts) - 1, -1, -1):
+            if len(parts[index]) <= 2 * behind:
+                at = index
+            behind += len(parts[index])
         if at < len(parts) - 1:
             parts[at:] = [joined(parts[at:])]
         return tuple(parts)

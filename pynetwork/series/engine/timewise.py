@@ -1,21 +1,22 @@
 """The records of a snapshot in the order of their times of capture, in bounded memory.
 
-Blocks overlap in time, all of them where series were recorded side by side. So time is cut into slices that are
-expected to hold some MiB, going by what is known of the blocks, and each slice is gathered and sorted by itself.
+Blocks overlap in time, all of them where series were recorded side by side. So the blocks are gone through from the end
+that comes first, and of what they hold only the first some MiB are kept. When the blocks that are left begin later,
+these are complete, and the next ones are gathered in the same way.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
 import numpy
 
-from handshakes.records import Array, Block, KeyRange, joined
+from handshakes.records import KEY, Array, Block, KeyRange, joined
 from pynetwork.series.engine.contents import cuts
 from pynetwork.series.engine.ordering import order_of
 from pynetwork.series.engine.snapshots import Snapshot
-from pynetwork.series.engine.zones import extents
 
 __all__ = ["by_time"]
 
@@ -23,117 +24,113 @@ _ORDER: Final = ("cap", "cid", "mid", "moid", "acq")
 _FIRST_SLICE: Final = 256 << 10
 _SLICE: Final = 16 << 20
 _GROWTH: Final = 4
-_TOO_MUCH: Final = 2
+_BEGINNING: Final = -(1 << 63)
+_END: Final = 1 << 63
 
 
 def by_time(snapshot: Snapshot, *, newest: bool) -> Iterator[Block]:
     """All records, the oldest first, or the ``newest``, as blocks of at most a MiB or one record. Those with one cap
     are in the order of their keys, unless they alone are many MiB.
     """
-    times = _Times(snapshot)
-    wanted = _FIRST_SLICE
-    begin, end = times.begin, times.end
-    while begin < end:
-        edge = times.edge(begin, end, wanted, newest=newest)
-        found = None
-        while found is None:
-            low, high = (edge, end) if newest else (begin, edge)
-            found = times.gather(low, high) if high - low > 1 else []
-            if found is None:
-                # It was estimated too low: there is less time in it that holds as much.
-                less = max((high - low) // _GROWTH, 1)
-                edge = high - less if newest else low + less
-                wanted = _FIRST_SLICE
-        if high - low == 1:
-            yield from times.moment(low, newest=newest)
-        elif found:
-            yield from _in_order(found, newest=newest)
-        begin, end = (begin, low) if newest else (high, end)
-        wanted = min(wanted * _GROWTH, _SLICE)
+    gathering = _Gathering(snapshot, newest=newest)
+    size = _FIRST_SLICE
+    while not gathering.over:
+        yield from _in_order(gathering.next(size), newest=newest)
+        if gathering.crowded:
+            yield from gathering.moment()
+        size = min(size * _GROWTH, _SLICE)
 
 
-class _Times:
-    """When the records of a snapshot were captured: from ``begin`` until before ``end``."""
+class _Gathering:
+    """Gathers records, the newest first. To have the oldest first, times are turned round: ``~cap`` falls as cap rises.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    ``over``: all were gathered. ``crowded``: those of the one moment that comes next are too many, see `moment`.
+    """
+
+    def __init__(self, snapshot: Snapshot, *, newest: bool) -> None:
         self._snapshot = snapshot
-        parts = list(snapshot.recent())
-        recent = [extents(part, ("cap",)) for part in parts]
-        # Said to be integers even if there are none: as floats the others would not be exact.
-        self._lows, self._highs = (
-            numpy.append(snapshot.column(name), numpy.array([each[name] for each in recent], numpy.int64))
-            for name in ("cap_min", "cap_max")
-        )
-        self._sizes = numpy.append(snapshot.column("bytes"), [part.nbytes for part in parts]).astype(float)
-        self._spans = _span(self._lows, self._highs)
-        box = snapshot.box
-        some = len(self._lows) > 0
-        self.begin = max(box.min.cap, int(self._lows.min())) if some else 0
-        self.end = min(box.max.cap, int(self._highs.max()) + 1) if some else 0
-
-    def edge(self, begin: int, end: int, wanted: int, *, newest: bool) -> int:
-        """Where to cut that time so that its first part, the last if ``newest``, holds about ``wanted`` bytes."""
-        low, high = begin, end
-        while low + 1 < high:
-            middle = (low + high) // 2
-            fits = self._estimate(middle, end) <= wanted if newest else self._estimate(begin, middle) <= wanted
-            if fits == newest:
-                high = middle
-            else:
-                low = middle
-        if newest:
-            return begin if self._estimate(begin, end) <= wanted else min(high, end - 1)
-        return end if self._estimate(begin, end) <= wanted else max(low, begin + 1)
-
-    def _estimate(self, begin: int, end: int) -> float:
-        """The bytes of the records of that time, if they are spread evenly in each block."""
-        part = _span(numpy.maximum(self._lows, begin), numpy.minimum(self._highs, end - 1))
-        return float((self._sizes * (part / self._spans)).sum())
-
-    def gather(self, begin: int, end: int) -> list[Block] | None:
-        """The records of that time; None if they are too many."""
-        found, size = [], 0
-        for block in self._between(begin, end):
-            found.append(block)
-            size += block.nbytes
-            if size > _TOO_MUCH * _SLICE and end - begin > 1:
-                return None
-        return found
-
-    def moment(self, cap: int, *, newest: bool) -> Iterator[Block]:
-        """The records with that one ``cap``, however many; in order if they fit into memory."""
-        found: list[Block] = []
-        size = 0
-        for block in self._between(cap, cap + 1):
-            found.append(block)
-            size += block.nbytes
-            if size > _TOO_MUCH * _SLICE:
-                yield from _in_order(found, newest=newest)
-                found, size = [], 0
-        if found:
-            yield from _in_order(found, newest=newest)
-
-    def _between(self, begin: int, end: int) -> Iterator[Block]:
-        snapshot = self._snapshot
+        self._newest = newest
         lows, highs = snapshot.column("cap_min"), snapshot.column("cap_max")
-        box = snapshot.box
-        slot = KeyRange(box.min._replace(cap=max(begin, box.min.cap)), box.max._replace(cap=min(end, box.max.cap)))
-        for index in numpy.flatnonzero((highs >= begin) & (lows < end)).tolist():
-            block = snapshot.read(index, slot)
-            if len(block):
-                yield block
-        yield from snapshot.recent(slot)
+        self._lows, self._highs = (lows, highs) if newest else (~highs, ~lows)
+        self._order = numpy.argsort(self._highs, kind="stable")[::-1].tolist()
+        self._edge = _END
+        self._floor = _BEGINNING
+        self.over = self.crowded = False
 
+    def _times(self, block: Block) -> Array:
+        caps = block.column("cap")
+        return caps if self._newest else ~caps
 
-def _span(lows: Array, highs: Array) -> Array:
-    """How many times there are from ``lows`` to ``highs``, both included; 0 where these are less."""
-    # The difference of two 64-bit integers may be no such, but modulo 2**64 it is right.
-    return numpy.where(highs < lows, 0.0, (highs - lows).view(numpy.uint64) + 1.0)
+    def next(self, size: int) -> list[Block]:
+        """What comes next: about ``size`` bytes, or up to twice as many where that is all."""
+        self._floor = _BEGINNING
+        held: list[Block] = []
+        held_bytes = 0
+        for block in self._blocks():
+            held.append(block)
+            held_bytes += block.nbytes
+            if held_bytes > 2 * size:
+                held = self._first(joined(held), size)
+                held_bytes = sum(part.nbytes for part in held)
+        self.over = self._floor == _BEGINNING
+        self.crowded = not self.over and self._floor == self._edge
+        self._edge = self._floor
+        return held
+
+    def _blocks(self) -> Iterator[Block]:
+        """What lies between the floor, which may rise meanwhile, and the edge; block by block, the newest first."""
+        for part in self._snapshot.recent():
+            yield from self._between(part)
+        for index in self._order:
+            if self._highs[index] < self._floor:
+                return
+            if self._lows[index] < self._edge:
+                yield from self._between(self._snapshot.read(index))
+
+    def _between(self, block: Block) -> Iterator[Block]:
+        times = self._times(block)
+        wanted = times >= self._floor
+        if self._edge < _END:
+            wanted &= times < self._edge
+        if wanted.any():
+            yield block if wanted.all() else block.take(wanted)
+
+    def _first(self, block: Block, size: int) -> list[Block]:
+        """What comes first of ``block``, ``size`` bytes or less; what does not is below the floor from now on."""
+        times = self._times(block)
+        order = numpy.argsort(times, kind="stable")[::-1]
+        held = int(numpy.searchsorted(numpy.cumsum(block.sizes()[order] + KEY.itemsize), size))
+        # Those of one moment stay together.
+        self._floor = int(times[order[held]]) + 1
+        kept = times >= self._floor
+        return [block.take(kept)] if kept.any() else []
+
+    def moment(self) -> Iterator[Block]:
+        """All records of the moment that comes next, however many; in order as far as they fit into memory."""
+        self.crowded = False
+        self._edge -= 1
+        cap = self._edge if self._newest else ~self._edge
+        box = self._snapshot.box
+        slot = KeyRange(box.min._replace(cap=cap), box.max._replace(cap=cap + 1))
+        held: list[Block] = []
+        held_bytes = 0
+        touched = numpy.flatnonzero((self._highs >= self._edge) & (self._lows <= self._edge)).tolist()
+        for block in itertools.chain(
+            self._snapshot.recent(slot), (self._snapshot.read(index, slot) for index in touched)
+        ):
+            held.append(block)
+            held_bytes += block.nbytes
+            if held_bytes > _SLICE:
+                yield from _in_order(held, newest=self._newest)
+                held, held_bytes = [], 0
+        yield from _in_order(held, newest=self._newest)
 
 
 def _in_order(found: list[Block], *, newest: bool) -> Iterator[Block]:
     block = joined(found)
-    order: Array = order_of(block, _ORDER)
+    if not len(block):
+        return
+    order = order_of(block, _ORDER)
     block = block.take(order[::-1] if newest else order)
     for begin, end in cuts(block):
         yield block.take(slice(begin, end))

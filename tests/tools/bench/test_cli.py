@@ -68,6 +68,20 @@ def test_backups(tmp_path):
     check(found, names, without={("wire", "limit")})
 
 
+def test_series(tmp_path):
+    names = ("series-store", "series-channel", "series-putters")
+    code, found = run(tmp_path, *names)
+    assert code == 0
+    check(found, names)
+
+
+def test_series_of_other_sizes(tmp_path):
+    code, found = run(tmp_path, "series-box", "series-memory")
+    assert code == 0
+    assert {row["workload"] for row in found["rows"]} == {"series-box", "series-memory"}
+    assert all(row["failure"] is None and len(row["rounds"]) == 2 for row in found["rows"])
+
+
 def test_links(tmp_path, capsys):
     code, found = run(tmp_path, "backup-50mbit", "backup-beside-stream")
     assert code == 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import sys
 
 import pytest
 
-from tools.bench.needs import Apart, Package, Program
+from tools.bench.needs import Apart, Package, Program, Sqlite
 
 
 def program(folder, text):
@@ -67,3 +68,8 @@ def test_a_distribution_apart(tmp_path, monkeypatch):
     metadata.write_text("Metadata-Version: 2.1\nName: pynetwork\nVersion: 0.1\n", encoding="utf-8")
     assert apart.version() == "0.1"
     assert apart.name == "pynetwork 0.1"
+
+
+def test_the_library_that_comes_with_python():
+    assert Sqlite().version() == sqlite3.sqlite_version
+    assert Sqlite().hint

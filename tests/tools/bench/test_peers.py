@@ -18,6 +18,7 @@ from tools.link import LinkUnavailable
 ROOT = Path(__file__).resolve().parents[3]
 SHOWN = ("call", "small-items", "json-items", "array-items", "latency", "file-4", "logs-1")
 SHOWN += ("backup-logs", "backup-logs-flushed", "backup-grown", "backup-50mbit-logs")
+SHOWN += ("series-store", "series-box", "series-channel")
 PEERS = [
     pytest.param(WORKLOADS[name], contestant, id=f"{name}-{contestant.sides.partition(':')[0].rpartition('.')[2]}")
     for name in SHOWN
@@ -52,6 +53,9 @@ def test_every_workload_that_others_can_do_has_peers():
         "json-items",
         "array-items",
         "latency",
+        "series-store",
+        "series-box",
+        "series-channel",
     }
 
 

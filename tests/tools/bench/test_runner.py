@@ -12,6 +12,7 @@ from tools.bench.needs import Package
 from tools.bench.network import Shape
 from tools.bench.process import Pair, WorkerFailed
 from tools.bench.runner import Options, run
+from tools.bench.workloads.memory import AtRest
 from tools.bench.workloads.streams import consume
 
 
@@ -65,6 +66,24 @@ def test_what_is_about_a_disk_is_not_in_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "disk_folder", lambda: tmp_path)
     run(workload, Options(rounds=1))
     assert [folder.parent for folder in folders] == [tmp_path]
+
+
+def test_larger_sizes_are_passed_on(tmp_path):
+    tasks = []
+    workload = Failing()
+    workload.contestants = ()
+    workload.prepare = tasks.append
+    run(workload, Options(rounds=1, folder=tmp_path))
+    run(workload, Options(rounds=1, folder=tmp_path, large=True))
+    assert [task.large for task in tasks] == [False, True]
+
+
+def test_a_workload_says_for_how_long_it_may_take(tmp_path):
+    workload = AtRest()
+    workload.patience = 0.0
+    outcome = run(workload, Options(rounds=1, folder=tmp_path, seconds=0.001))
+    assert set(outcome.failures) == {each.name for each in workload.contestants}
+    assert all("did not answer within 0.001 s" in failure for failure in outcome.failures.values())
 
 
 def test_a_worker_that_fails_says_why(tmp_path, capfd):

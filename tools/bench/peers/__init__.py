@@ -8,16 +8,18 @@ it runs where that process does.
 from __future__ import annotations
 
 from tools.bench.contract import Contestant, Role
-from tools.bench.needs import Apart, Need, Package, Program
+from tools.bench.needs import Apart, Need, Package, Program, Sqlite
 
 __all__ = [
     "BACKUPS",
     "CALLS",
+    "CHANNELS",
     "COMPRESSED_BACKUP",
     "FAR_BACKUPS",
     "FILES",
     "FLUSHED_BACKUPS",
     "FLUSHED_UPDATES",
+    "LARGE_STORES",
     "LATENCIES",
     "NATS_SERVER",
     "NETCAT",
@@ -25,6 +27,7 @@ __all__ = [
     "RCLONE",
     "RSYNC",
     "SLOW_BACKUPS",
+    "STORES",
     "TAR",
     "UPDATES",
     "streams",
@@ -44,6 +47,9 @@ _NEEDS: dict[str, tuple[Need, ...]] = {
     "pyro5": (Package("Pyro5"), Package("msgpack")),
     "nats": (Package("nats-py"), NATS_SERVER),
     "websockets": (Package("websockets"),),
+    "duckdb": (Package("duckdb"), Package("pyarrow")),
+    "sqlite_rows": (Sqlite(),),
+    "lmdb": (Package("lmdb"),),
     "rsync": (RSYNC,),
     "netcat": (NETCAT, TAR),
     "rclone": (RCLONE,),
@@ -103,3 +109,17 @@ FLUSHED_BACKUPS = (*FLUSHED_UPDATES, _peer("tar to nc, then sync", "netcat", "Fl
 FAR_BACKUPS = (_RSYNC, _peer(_RCLONE, "rclone", "FewBackup"), _TAR, _PYNETWORK2)
 SLOW_BACKUPS = (*UPDATES, _TAR)
 COMPRESSED_BACKUP = _peer("rsync daemon, --compress", "rsync", "CompressedBackup")
+
+_DUCKDB = _peer("DuckDB, a table filled from Arrow", "duckdb", "Table")
+
+STORES = (
+    _DUCKDB,
+    _peer("SQLite, a row for each record", "sqlite_rows", "Rows"),
+    _peer("LMDB", "lmdb", "Tree"),
+)
+
+# The others would take many minutes to put that many.
+LARGE_STORES = (_DUCKDB,)
+
+# It stores nothing: who moves records with it has to do that as well.
+CHANNELS = (_peer("grpcio, streams of 1 MiB, nothing stored", "grpcio", "Records"),)

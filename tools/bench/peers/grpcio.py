@@ -1,4 +1,4 @@
-"""gRPC: a unary call, and a stream from the server; generic handlers, so nothing has to be generated."""
+"""gRPC: unary calls, streams of items and of records; generic handlers, so nothing has to be generated."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.experimental
+import numpy
 import orjson
 
+from handshakes.records import KeyRange, row_type
 from tools.bench.peers.packing import ARRAYS, BYTES, JSON, Packing
+from tools.bench.sensors import WIDTH, Array
 from tools.bench.workloads.call import CallSides, Functions
+from tools.bench.workloads.series_channel import ChannelSides, Session
 from tools.bench.workloads.streams import Source, StreamSides
 
-__all__ = ["ArrayItems", "Call", "JsonItems", "SmallItems"]
+__all__ = ["ArrayItems", "Call", "JsonItems", "Records", "SmallItems"]
 
 _SERVICE = "bench"
 _OPTIONS = (
@@ -26,6 +31,7 @@ _OPTIONS = (
 )
 _ONE_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
 _SECONDS = 5.0
+_PIECE = 1 << 20
 
 
 class Call(CallSides):
@@ -86,6 +92,55 @@ class _Stream(StreamSides):
 SmallItems = partial(_Stream, BYTES)
 JsonItems = partial(_Stream, JSON)
 ArrayItems = partial(_Stream, ARRAYS)
+
+
+class Records(ChannelSides):
+    """Rows as they lie in memory, in messages of about 1 MiB; the server holds what was put last."""
+
+    @contextlib.contextmanager
+    def serve(self, folder: Path) -> Iterator[str]:
+        """A stream in, a stream out."""
+        del folder
+        held = [b""]
+
+        def put(pieces: Iterator[bytes], _context: Any) -> bytes:
+            held[0] = b"".join(pieces)
+            return b""
+
+        def get(_request: bytes, _context: Any) -> Iterator[bytes]:
+            return _cut(held[0])
+
+        methods = {
+            "put": grpc.stream_unary_rpc_method_handler(put),
+            "get": grpc.unary_stream_rpc_method_handler(get),
+        }
+        with _serving(methods) as address:
+            yield address
+
+    @contextlib.contextmanager
+    def connect(self, address: str) -> Iterator[Session]:
+        """One channel."""
+        with grpc.insecure_channel(address, (*_OPTIONS, _ONE_THREAD)) as channel:
+            yield _Records(channel)
+
+
+class _Records(Session):
+    def __init__(self, channel: Any) -> None:
+        self._put = channel.stream_unary(f"/{_SERVICE}/put")
+        self._get = channel.unary_stream(f"/{_SERVICE}/get")
+
+    def put(self, rows: Array) -> None:
+        """Cut into messages."""
+        self._put(_cut(rows.view(numpy.uint8).data))
+
+    def get(self, box: KeyRange) -> Array:
+        """All there is."""
+        del box
+        return numpy.frombuffer(b"".join(self._get(b"")), row_type(WIDTH))
+
+
+def _cut(data: bytes | memoryview) -> Iterator[bytes]:
+    return (bytes(data[begin : begin + _PIECE]) for begin in range(0, len(data), _PIECE))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,9 @@ from tools.bench.workloads.json_items import JsonItems
 from tools.bench.workloads.latency import Latency
 from tools.bench.workloads.links import Beside, far, lossy, slow, slow_logs
 from tools.bench.workloads.memory import AtRest, BusyLane, IdlePair
+from tools.bench.workloads.series_channel import SeriesChannel, SeriesPutters
+from tools.bench.workloads.series_memory import SeriesMemory
+from tools.bench.workloads.series_store import SeriesBox, SeriesStore
 from tools.bench.workloads.small_items import SmallItems, SmallItemsUnpinned
 
 __all__ = ["WORKLOADS"]
@@ -46,6 +49,11 @@ _ALL: tuple[Workload[Any], ...] = (
     slow(),
     slow_logs(),
     Beside(),
+    SeriesStore(),
+    SeriesBox(),
+    SeriesChannel(),
+    SeriesPutters(),
+    SeriesMemory(),
     AtRest(),
     IdlePair(),
     BusyLane(),

@@ -64,8 +64,7 @@ def connect(
 def addresses_for(host: str | None, *, protected: bool) -> list[str]:
     """What to listen on. Raises `ConfigurationError` for an address beyond this machine without any protection."""
     if host is None:
-        everywhere = ["0.0.0.0", "::"]  # noqa: S104 - where callers prove themselves
-        return everywhere if protected else ["127.0.0.1", "::1"]
+        return ["0.0.0.0", "::"] if protected else ["127.0.0.1", "::1"]
     if not protected and not _is_loopback(host):
         raise ConfigurationError(
             f"host={host!r} would let anyone who reaches this machine use it; give key= (and tls=, where "

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handshakes.errors import LocalProtocolError, ValueTooLarge
-from handshakes.records import KEY, Block, Key, KeyRange, Ragged, Rows, row_type
+from handshakes.records import KEY, Block, Key, KeyRange, Ragged, Rows, block_of, row_type
 from handshakes.tstorage_words import (
     LARGEST_PAYLOAD,
     PUT_END,
@@ -31,10 +31,12 @@ from handshakes.tstorage_words import (
     get_request,
     put_answer,
     put_request,
+    record_head,
     records,
+    small_put,
 )
 from tests.handshakes import tstorage_bytes as golden
-from tests.handshakes.series_blocks import BLOCKS, ragged, rows
+from tests.handshakes.series_blocks import BLOCKS, KEYS, ragged, rows
 from tests.handshakes.tstorage_bytes import Record, listed, raw_batch, raw_found, read_batch
 
 LARGEST = 1 << 20
@@ -241,3 +243,56 @@ def test_the_largest_payload() -> None:
     assert bytes(batch[:12]) == bytes.fromhex("00000000 20000002 1c000002")
     assert len(batch) == 8 + 4 + 28 + LARGEST_PAYLOAD
     assert bytes(records(alike)[:4]) == bytes.fromhex("20000002")
+
+
+def test_a_large_record_can_be_sent_from_where_it_lies() -> None:
+    keys = numpy.array([(1, -2, 3, -4, 5)], KEY)
+    for payload in (b"", b"payload"):
+        block = block_of(keys, [payload])
+        assert record_head(block) + bytes(block.payload(0)) == bytes(records(block))
+
+
+# A few records, without blocks
+
+
+@given(st.lists(st.tuples(KEYS, st.binary(max_size=30)), max_size=8), st.booleans())
+def test_a_small_put_says_what_batches_say(found: list[Record], with_acq: bool) -> None:
+    put = small_put([key for key, _ in found], [payload for _, payload in found], with_acq)
+    assert put.startswith(put_request(with_acq))
+    assert put.endswith(PUT_END)
+    rest = put[len(put_request(with_acq)) : -len(PUT_END)]
+    said: list[Record] = []
+    while rest:
+        size = 8 + int.from_bytes(rest[4:8], "little")
+        cid, records_there = read_batch(rest[:size], with_acq)
+        said += ((key._replace(cid=cid), payload) for key, payload in records_there)
+        rest = rest[size:]
+    given_keys = [key if with_acq else key._replace(acq=0) for key, _ in found]
+    # Of each cid in order, the cids in the order in which they came.
+    order = list(dict.fromkeys(key.cid for key, _ in found))
+    expected = sorted(
+        zip(given_keys, (payload for _, payload in found), strict=True), key=lambda each: order.index(each[0].cid)
+    )
+    assert said == expected
+
+
+def test_a_small_put_as_it_was_written_by_hand() -> None:
+    assert small_put([Key(7, 1, 2, 3, 4)], [b"ab"], True) == bytes.fromhex(
+        "06000000 0000000000000000"  # PUTA
+        "07000000 22000000"  # a batch of cid 7, 34 bytes
+        "1e000000 0100000000000000 02000000 0300000000000000 0400000000000000 6162"
+        "ffffffff"
+    )
+
+
+@pytest.mark.parametrize(
+    "key", [Key(-1, 0, 0), Key(2**31, 0, 0), Key(0, 2**63, 0), Key(0, 0, -(2**31) - 1), Key(0, 0, 0, 2**63, 0)]
+)
+def test_a_small_put_of_a_key_that_is_none(key: Key) -> None:
+    with pytest.raises(LocalProtocolError, match=r"is no valid key|cid -1 is negative"):
+        small_put([Key(1, 2, 3), key], [b"", b""], False)
+
+
+def test_a_small_put_of_too_large_a_payload() -> None:
+    with pytest.raises(ValueTooLarge, match="at most 33554432"):
+        small_put([Key(1, 2, 3)], [bytes(LARGEST_PAYLOAD + 1)], False)

@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from handshakes.errors import ValueNotSupported
 from pynetwork.series.server import SeriesServer
 from tests.pynetwork.series.memory_store import MemoryStore
 from tests.pynetwork.series.raw import (
@@ -139,6 +140,21 @@ def test_beyond_max_connections_callers_are_turned_away(caplog: pytest.LogCaptur
 # When the store fails
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueNotSupported("no"), KeyError("odd")])
+@pytest.mark.parametrize("size", [1, 100_000, 2_000_000])
+def test_whatever_the_store_has_against_a_put_is_a_failure(error: Exception, size: int) -> None:
+    store = MemoryStore()
+    store.failure = error
+    with serving(store) as (server, _):
+        with RawClient(server.port) as client:
+            with contextlib.suppress(ConnectionError):
+                client.say(put_records(((1, 1, 1, 1, 1), bytes(size))))
+            assert client.rest() == FAILURE
+        wait_until(lambda: server.stats()["connections"] == 0)
+        assert server.stats()["failures"] == 1
+        assert server.stats()["memory_in_use"] == 0
+
+
 def test_a_put_that_the_store_refuses_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     with serving(store) as (server, _), RawClient(server.port) as one:
@@ -199,7 +215,7 @@ def test_stopping_ends_connections_of_every_kind_and_frees_the_port() -> None:
         slow.say(box(GET))
         large.say(struct.pack("<iQ", 5, 0) + batch(4, *records))
         lingering.say(box(GET, (7, 7, 7, 7, 7), (8, 8, 8, 8, 8))).get_answer()
-        wait_until(lambda: server.stats()["memory_in_use"] > 6 << 20)
+        wait_until(lambda: server.stats()["memory_in_use"] > 6_000_000)
         server.stop()
         server.stop()
         assert not ours(server)

@@ -27,6 +27,7 @@ from pynetwork.series.exchange import Deliver, Exchange, Receive, Send, ended, s
 from pynetwork.series.options import Options
 from pynetwork.series.payloads import BytesPayloadType, NumpyPayloadType, PayloadType
 from pynetwork.series.record import Record
+from pynetwork.series.response import ResponsePut
 from tests.playing import PUT, answered, batch, full_key, header, record
 
 BOX = (Key(0, 0, 0, 0, 0), Key(9, 9, 9, 9, 9))
@@ -120,10 +121,52 @@ def test_what_is_not_sent_is_not_under_way() -> None:
 
 def test_a_put_goes_on_after_a_part_of_an_answer() -> None:
     peer = Peer(PUT_OK, piece=1, early=5)
-    records = [Record(Key(cid, 0, 0), bytes(300)) for cid in range(3)]
+    records = [Record(Key(cid, 0, 0), bytes(300)) for cid in range(40)]
     response = peer.run(exchange_of().put(records, False, 1 << 20, False))
     assert response.status is Status.OK
-    assert peer.heard == header(PUT, 0) + b"".join(batch(cid, bytes(320)) for cid in range(3)) + struct.pack("<i", -1)
+    assert peer.heard == header(PUT, 0) + b"".join(batch(cid, bytes(320)) for cid in range(40)) + struct.pack("<i", -1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 32, 33])
+@pytest.mark.parametrize("with_acq", [False, True])
+def test_a_few_records_are_put_as_many_are(count: int, with_acq: bool) -> None:
+    records = [Record(Key(1, index, 3, 4, 5), b"%d" % index) for index in range(count)]
+    heard = []
+    for given in (records, iter(records)):
+        peer = Peer(PUT_OK)
+        assert peer.run(exchange_of().put(given, with_acq, 1 << 20, False)) == ResponsePut(Status.OK, 10, 11)
+        heard.append(peer.heard)
+    assert heard[0] == heard[1]
+
+
+class Whimsical(PayloadType[Any]):
+    """Payloads of other kinds than bytes."""
+
+    def to_bytes(self, value: Any) -> bytes:
+        return memoryview(struct.pack("<d", value)).cast("d")  # type: ignore[return-value]
+
+    def from_bytes(self, buffer: bytes) -> Any:
+        return struct.unpack("<d", buffer)[0]
+
+
+@pytest.mark.parametrize(
+    ("payload_type", "value", "largest"),
+    [(Whimsical(), 1.5, 1 << 20), (BytesPayloadType(), bytes(100_000), 1 << 20), (BytesPayloadType(), b"12345678", 30)],
+)
+def test_what_is_no_small_put_goes_the_other_way(payload_type: PayloadType[Any], value: Any, largest: int) -> None:
+    peer = Peer(PUT_OK)
+    records = [Record(Key(1, index, 3), value) for index in range(2)]
+    assert peer.run(exchange_of(payload_type).put(records, False, largest, False)).status is Status.OK
+    payload = value if isinstance(value, bytes) else struct.pack("<d", value)
+    assert peer.heard.count(payload) == 2
+
+
+def test_a_few_records_of_which_one_is_left_out() -> None:
+    records = [Record(Key(1, 2, 3), b"kept"), Record(Key(-1, 2, 3), b"left")]
+    peer = Peer(PUT_OK)
+    assert peer.run(exchange_of().put(records, False, 1 << 20, True)).status is Status.OK
+    assert b"kept" in peer.heard
+    assert b"left" not in peer.heard
 
 
 def test_a_put_ends_with_an_answer_that_comes_too_early() -> None:

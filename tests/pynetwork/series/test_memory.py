@@ -4,7 +4,7 @@ import pytest
 
 from handshakes.errors import Closed, DeadlineExceeded
 from pynetwork.series import memory as memory_module
-from pynetwork.series.memory import Memory, Share
+from pynetwork.series.memory import Budget, Memory, Share
 from pynetwork.transport import MemoryStream
 from tests.serving import Background
 from tests.waiting import wait_until
@@ -19,16 +19,16 @@ def test_what_is_held_is_left_no_more_and_given_back() -> None:
     one, other = shares(memory, 2)
     one.hold(60)
     other.hold(40)
-    assert memory.left == 0
+    assert memory.in_use == 100
     one.release()
-    assert memory.left == 60
+    assert memory.in_use == 40
     other.hold(30)  # it holds more already
-    assert memory.left == 60
+    assert memory.in_use == 40
     other.hold(100)
-    assert (memory.left, other.size) == (0, 100)
+    assert (memory.in_use, other.size) == (100, 100)
     other.release()
     other.release()
-    assert memory.left == 100
+    assert memory.in_use == 0
 
 
 def test_nobody_gets_more_than_there_is() -> None:
@@ -50,7 +50,7 @@ def test_who_wants_more_than_is_left_waits_in_turn() -> None:
     one.release()
     waiting.result()
     second.result()
-    assert memory.left == 0
+    assert memory.in_use == 100
 
 
 def test_two_that_hold_and_want_more_do_not_wait_for_each_other() -> None:
@@ -97,15 +97,17 @@ def test_waiting_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     other.hold(100)
 
 
-def test_the_place_for_large_records_is_apart_and_ends_with_the_rest() -> None:
-    memory = Memory(100, large=Memory(1))
+def test_the_parts_of_a_budget_are_apart_and_end_together() -> None:
+    budget = Budget(48 << 20, 256)
+    assert budget.small * 256 + budget.shares.size + budget.bulk.size * (6 << 20) < 48 << 20
+    assert (budget.bulk.size, budget.large.size) == (2, 1)
     stream, _ = MemoryStream.pair()
-    one, other = Share(memory.large, stream), Share(memory.large, stream)
+    one, other = Share(budget.large, stream), Share(budget.large, stream)
     one.hold(1)
-    assert memory.left == 100
+    assert budget.shares.in_use == 0
     waiting = Background(other.hold, 1)
-    wait_until(lambda: memory.large._queue)
-    memory.close()
+    wait_until(lambda: budget.large._queue)
+    budget.close()
     with pytest.raises(Closed):
         waiting.result()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pynetwork.series.memory import Memory
+from pynetwork.series.memory import Budget
 from pynetwork.series.session import Session
 from pynetwork.transport import TcpStream
 from tests.pynetwork.series.memory_store import MemoryStore
@@ -42,7 +42,7 @@ def by_a_server(store: MemoryStore | None = None) -> Iterator[tuple[Callable[[],
 def by_sessions(store: MemoryStore | None = None) -> Iterator[tuple[Callable[[], RawClient], MemoryStore]]:
     """Connections that each have a session in a thread of its own, as on a gateway."""
     store = store or MemoryStore()
-    memory = Memory(32 << 20, large=Memory(1))
+    budget = Budget(48 << 20, 256)
     with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
 
         def connect() -> RawClient:
@@ -53,7 +53,7 @@ def by_sessions(store: MemoryStore | None = None) -> Iterator[tuple[Callable[[],
             return client
 
         def serve(stream: TcpStream) -> None:
-            assert not Session(store, stream, memory).serve()
+            assert not Session(store, stream, budget).serve()
             stream.close()
 
         yield connect, store

@@ -1,8 +1,11 @@
+"""The store's file: made, recognized or refused, and what SQLite's errors mean."""
+
 from __future__ import annotations
 
 import contextlib
 import errno
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,42 +13,152 @@ import pytest
 from handshakes.errors import ConfigurationError
 from pynetwork.series.engine.schema import FIGURES, FORMAT, PAGE, StoreDamaged, connect, prepare, translated
 
-
-def test_the_tables_are_made_once(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    for _ in range(2):
-        with contextlib.closing(connect(path)) as connection:
-            prepare(connection, path)
-            assert connection.execute("PRAGMA user_version").fetchall() == [(FORMAT,)]
-            assert connection.execute("PRAGMA page_size").fetchall() == [(PAGE,)]
-            assert connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
-            assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
-            columns = [row[1] for row in connection.execute("PRAGMA table_info(block)")]
-            assert columns == list(FIGURES)
+TABLES = {"state", "journal", "block", "content", "gone", "unseen"}
 
 
-def test_a_later_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x"
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "series.sqlite"
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(connect(path)) as connection:
         prepare(connection, path)
+        yield connection
+
+
+@contextlib.contextmanager
+def plain(path: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def one(connection: sqlite3.Connection, query: str) -> object:
+    return connection.execute(query).fetchone()[0]
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def test_a_file_is_made_with_its_tables(path: Path) -> None:
+    with opened(path) as connection:
+        assert tables(connection) == TABLES
+        assert one(connection, "PRAGMA user_version") == FORMAT
+        assert one(connection, "PRAGMA journal_mode") == "wal"
+        assert one(connection, "PRAGMA page_size") == PAGE
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(block)")]
+        assert tuple(columns) == FIGURES
+        connection.execute("INSERT INTO state VALUES ('reserved', 7)")
+    with opened(path) as connection:
+        assert one(connection, "SELECT value FROM state") == 7
+
+
+def test_each_commit_is_flushed_and_nothing_is_checkpointed_unasked(path: Path) -> None:
+    with opened(path) as connection:
+        assert one(connection, "PRAGMA synchronous") == 2
+        assert one(connection, "PRAGMA wal_autocheckpoint") == 0
+
+
+def test_a_file_that_was_only_begun_is_made_whole(path: Path) -> None:
+    with plain(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    with opened(path) as connection:
+        assert tables(connection) == TABLES
+
+
+def test_a_store_of_a_later_format_is_refused_with_both_and_not_touched(path: Path) -> None:
+    with opened(path) as connection:
         connection.execute(f"PRAGMA user_version={FORMAT + 1}")
-        with pytest.raises(ConfigurationError, match=f"has format {FORMAT + 1}, .* up to {FORMAT};"):
+    before = path.read_bytes()
+    says = f"has format {FORMAT + 1}, this version of pynetwork reads up to {FORMAT}"
+    with pytest.raises(ConfigurationError, match=says), opened(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_somebody_else_is_refused_and_not_touched(path: Path) -> None:
+    with plain(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.execute(f"PRAGMA user_version={FORMAT}")
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="no store of pynetwork; take another folder"), opened(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_garbage_is_damaged(path: Path) -> None:
+    path.write_bytes(b"garbage " * 4096)
+    with pytest.raises(StoreDamaged, match="go back to a backup"), translated(path), opened(path):
+        pass
+    assert path.read_bytes() == b"garbage " * 4096
+
+
+def test_where_no_log_can_be_held_no_store_is_made() -> None:
+    # A database in memory has none, as on a file system of some networks.
+    with contextlib.closing(connect(Path(":memory:"))) as connection:
+        with pytest.raises(ConfigurationError, match="can't hold a store; take a local one"):
+            prepare(connection, Path("/network/store/series.sqlite"))
+        assert tables(connection) == set()
+
+
+def test_a_store_that_came_to_where_no_log_can_be_held_is_refused(path: Path) -> None:
+    with opened(path):
+        pass
+    with plain(path) as copied, contextlib.closing(connect(Path(":memory:"))) as connection:
+        copied.execute("PRAGMA journal_mode=DELETE")
+        copied.backup(connection)
+        with pytest.raises(ConfigurationError, match="can't hold a store; take a local one"):
             prepare(connection, path)
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (sqlite3.OperationalError("database or disk is full"), OSError),
-        (sqlite3.OperationalError("disk I/O error"), OSError),
-        (sqlite3.DatabaseError("database disk image is malformed"), StoreDamaged),
-        (sqlite3.OperationalError("no such table: block"), StoreDamaged),
-        (sqlite3.ProgrammingError("wrong"), sqlite3.ProgrammingError),
-    ],
-)
-def test_errors_say_what_they_mean(error: sqlite3.Error, kind: type[Exception]) -> None:
-    with pytest.raises(kind) as caught, translated(Path("folder/x")):
-        raise error
-    if isinstance(caught.value, OSError):
-        assert caught.value.filename == "folder"
-        assert caught.value.errno == (errno.ENOSPC if "full" in str(error) else errno.EIO)
+def test_a_full_disk_is_named_with_the_folder_and_the_way_out(path: Path) -> None:
+    with opened(path) as connection:
+        connection.execute("PRAGMA max_page_count=20")
+        with pytest.raises(OSError, match="make room") as caught, translated(path):
+            connection.execute("INSERT INTO content VALUES (1, zeroblob(1000000))")
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path.parent))
+        assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+
+
+def test_what_can_not_be_written_is_an_error_of_the_disk(path: Path) -> None:
+    with opened(path) as connection:
+        connection.execute("PRAGMA query_only=1")
+        with pytest.raises(OSError, match="readonly") as caught, translated(path):
+            connection.execute("INSERT INTO unseen VALUES (1)")
+        assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(path.parent))
+
+
+def test_what_can_not_be_opened_is_an_error_of_the_disk(path: Path) -> None:
+    with pytest.raises(OSError, match="unable to open") as caught, translated(path):
+        connect(path.parent / "missing" / "series.sqlite")
+    assert caught.value.errno == errno.EIO
+
+
+def test_a_missing_table_is_damage(path: Path) -> None:
+    with opened(path) as connection:
+        connection.execute("DROP TABLE gone")
+        with pytest.raises(StoreDamaged, match="no such table"), translated(path):
+            connection.execute("SELECT * FROM gone")
+
+
+def test_a_page_of_garbage_is_damage(path: Path) -> None:
+    with opened(path) as connection:
+        connection.executemany("INSERT INTO content VALUES (?, zeroblob(100000))", [(number,) for number in range(9)])
+    with plain(path) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    with open(path, "r+b") as file:
+        file.seek(2 * PAGE)
+        file.write(b"\xff" * (len(TABLES) * PAGE))
+    with plain(path) as connection, pytest.raises(StoreDamaged, match="go back to a backup"), translated(path):
+        connection.execute("SELECT * FROM content").fetchall()
+
+
+def test_errors_that_are_not_of_sqlite_and_mistakes_pass(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), translated(path):
+        raise ZeroDivisionError
+    with opened(path) as connection:
+        connection.execute("INSERT INTO unseen VALUES (1)")
+        with pytest.raises(sqlite3.IntegrityError), translated(path):
+            connection.execute("INSERT INTO unseen VALUES (1)")

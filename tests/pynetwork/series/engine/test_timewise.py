@@ -50,7 +50,7 @@ def read(bare: Bare, box: KeyRange = EVERYTHING, *, newest: bool) -> list[Told]:
         return [record for part in by_time(snapshot, newest=newest) for record in records(part)]
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(puts, st.booleans(), boxes)
 def test_it_is_a_sorted_list(puts: list[list[Told]], folds: bool, box: KeyRange) -> None:
     model: dict[Full, bytes] = {}
@@ -63,7 +63,9 @@ def test_it_is_a_sorted_list(puts: list[list[Told]], folds: bool, box: KeyRange)
         inside = {key: payload for key, payload in model.items() if box.holds(Key(*key))}
         for newest in (False, True):
             # As many bytes of one time as are too many to be put in order together: they are there all the same.
-            assert sorted(read(bare, box, newest=newest)) == sorted(inside.items())
+            found = read(bare, box, newest=newest)
+            assert sorted(found) == sorted(inside.items())
+            assert [key[3] for key, _ in found] == sorted((key[3] for key in inside), reverse=newest)
             with mock.patch("pynetwork.series.engine.timewise._SLICE", 1 << 20):
                 assert read(bare, box, newest=newest) == in_order(inside, newest=newest)
 
@@ -131,7 +133,7 @@ def test_memory_is_bounded(tmp_path: Path, newest: bool) -> None:
             assert len(snapshot.chosen) > 50
             tracemalloc.start()
             try:
-                caps = [part.column("cap")[:1].tolist() + [len(part)] for part in by_time(snapshot, newest=newest)]
+                caps = [(int(part.column("cap")[0]), len(part)) for part in by_time(snapshot, newest=newest)]
                 peak = tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()

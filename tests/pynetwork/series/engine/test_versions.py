@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +65,6 @@ def test_a_content_is_unneeded_when_no_reader_sees_it_and_only_then(steps: list[
             assert set(freed) <= removed
             assert all(ids(reader).isdisjoint(freed) for reader, _ in readers)
             removed.difference_update(freed)
-            # Whoever reads sees what was there before it began, so what left before the oldest did is free.
             if not readers:
                 assert removed == set()
         assert all(ids(reader) == seen for reader, seen in readers)
@@ -153,8 +154,10 @@ def test_a_horizon_is_answered_when_it_is_reserved() -> None:
 
 def test_a_horizon_stays_below_what_is_being_committed_until_it_is_there_or_failed() -> None:
     clock = Clock(100)
-    versions = empty(clock, reserved=1000)
-    for end in (lambda: versions.publish(Change()), versions.failed):
+    versions = empty(clock, reserved=100)
+    versions.publish(Change(), 1000)
+    ends: list[Callable[[], None]] = [lambda: versions.publish(Change()), versions.failed]
+    for end in ends:
         first = versions.horizon.give(3)
         clock.now += 50
         assert held(versions).horizon == first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import logging
 import threading
 from collections.abc import Iterator
@@ -24,12 +25,14 @@ from pynetwork.series.store import SeriesStore
 if TYPE_CHECKING:
     from pynetwork.tls import TLS
 
-__all__ = ["serve"]
+__all__ = ["serve", "share_memory"]
 
 _EVERY = 60.0
 """Seconds from one look for what is too old or too much to the next."""
 
 _LOOK = 1.0
+
+_M_ARENA_MAX = -8
 
 logger = logging.getLogger("pynetwork.series")
 
@@ -37,6 +40,7 @@ logger = logging.getLogger("pynetwork.series")
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until somebody ends it: the process then, with 0 after SIGTERM, 130 after Ctrl-C."""
     output = Output(arguments)
+    share_memory()
     with (
         signals(),
         logged(),
@@ -50,6 +54,17 @@ def serve(arguments: argparse.Namespace) -> int:
         while not threading.Event().wait(_LOOK):
             pass
     return Exit.OK
+
+
+def share_memory() -> bool:
+    """Let all threads take memory from one arena; whether that was done, as it is with the C library of GNU.
+
+    Else each thread keeps what it has once used, and a server with many holds several times what its requests may.
+    """
+    try:
+        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1))
+    except (OSError, AttributeError, TypeError):
+        return False
 
 
 def _server(store: SeriesStore, arguments: argparse.Namespace, output: Output) -> SeriesServer:

@@ -149,3 +149,28 @@ def test_a_client_in_the_middle_of_something_does_not_hold_it_up(tmp_path: Path)
         assert code == 130
         assert seconds < 2.0
         reading.kill()
+
+
+class Library:
+    """A C library, as far as it is asked for."""
+
+    def __init__(self, answer: int) -> None:
+        self.told: list[tuple[int, int]] = []
+        self._answer = answer
+
+    def mallopt(self, option: int, value: int) -> int:
+        self.told.append((option, value))
+        return self._answer
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_threads_share_memory(monkeypatch: pytest.MonkeyPatch, answer: int) -> None:
+    library = Library(answer)
+    monkeypatch.setattr(serving.ctypes, "CDLL", lambda _name: library)
+    assert serving.share_memory() is bool(answer)
+    assert library.told == [(-8, 1)]
+
+
+def test_where_threads_can_not_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.ctypes, "CDLL", lambda _name: object())
+    assert not serving.share_memory()

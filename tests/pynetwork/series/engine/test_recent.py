@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from unittest import mock
 
 import numpy
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +64,19 @@ def test_it_is_a_list_of_records(steps: list[tuple[str, dict[Full, bytes]]]) -> 
                 model = []
             assert (recent.count, len(records(recent.whole()))) == (len(model), len(model))
             check(recent, model)
+
+
+@pytest.mark.parametrize("sizes", list(itertools.permutations((1, 2, 3, 7))))
+def test_parts_are_joined_whatever_the_order_of_their_sizes(sizes: tuple[int, ...]) -> None:
+    recent, looked_at = Recent(), Recent()
+    model: Told = []
+    for size in sizes:
+        more: Told = [((0, 0, 0, at, len(model)), b"x") for at in range(size)]
+        model += more
+        recent.add(block(*more))
+        looked_at.add(block(*more))
+        check(looked_at, model)
+    check(recent, model)
 
 
 def test_nothing_is_there_at_first() -> None:

@@ -52,6 +52,8 @@ def test_what_is_due_is_done_when_somebody_looks(start: Start) -> None:
         work.left = 1
         upkeep.look()
         wait_until(lambda done=done: work.done == done)  # type: ignore[misc]
+        # It waits for the next one, and does not look again and again.
+        wait_until(lambda: not upkeep._wanted.is_set())
 
 
 def test_what_is_not_due_is_not_done(start: Start) -> None:

@@ -103,6 +103,32 @@ def test_others_are_not_changed_by_who_adds_and_removes(
         assert zones.column("id").tolist() == [figures["id"] for figures in model]
 
 
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("other", FIELDS)
+def test_a_box_ends_before_its_greatest_key_in_every_field(name: str, other: str) -> None:
+    zones = Zones().adding(numbered([spanning(Key(3, 3, 3, 3, 3), Key(5, 5, 5, 5, 5))]))
+    for least, most, touched, partly in (
+        (0, 3, 0, 0),
+        (0, 4, 1, 1),
+        (3, 6, 1, 0),
+        (4, 9, 1, 1),
+        (5, 9, 1, 1),
+        (6, 9, 0, 0),
+    ):
+        within = KeyRange(LEAST._replace(**{other: 1}), GREATEST._replace(**{other: 8}))
+        limits = KeyRange(within.min._replace(**{name: least}), within.max._replace(**{name: most}))
+        chosen, looked_at = zones.select(limits)
+        assert len(chosen) == touched
+        assert looked_at.sum() == partly
+
+
+def test_two_that_come_from_one_do_not_write_over_each_other() -> None:
+    parent = Zones().adding(numbered([spanning(LEAST, LEAST)]))
+    children = [parent.adding(numbered([spanning(GREATEST, GREATEST)], number)) for number in (7, 8, 9)]
+    assert [child.column("id").tolist() for child in children] == [[1, 7], [1, 8], [1, 9]]
+    assert parent.column("id").tolist() == [1]
+
+
 def test_rows_of_the_file_are_taken_in_their_order() -> None:
     blocks = numbered([spanning(LEAST, GREATEST), spanning(Key(1, 2, 3, 4, 5), Key(0, 3, 2, 5, 4))])
     zones = Zones(tuple(figures[name] for name in FIGURES) for figures in blocks)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from handshakes.errors import ConfigurationError
-from pynetwork.series.engine.contents import decode
+from pynetwork.series.engine.contents import decode, proved
 from pynetwork.series.engine.database import FILE, Database
 from pynetwork.series.engine.schema import FIGURES, StoreDamaged, translated
 from pynetwork.series.engine.zones import extents
@@ -75,8 +75,8 @@ def _check(copy: sqlite3.Connection, partial: Path) -> int:
     records = copy.execute("SELECT TOTAL(count) FROM journal").fetchone()[0]
     for row in copy.execute("SELECT * FROM block").fetchall():
         figures = dict(zip(FIGURES, row, strict=True))
-        data = copy.execute("SELECT data FROM content WHERE id = ?", (figures["id"],)).fetchone()
-        block = None if data is None else decode(data[0], figures["count"], figures["width"], figures["base"])
+        data = copy.execute("SELECT data, digest FROM content WHERE id = ?", (figures["id"],)).fetchone()
+        block = None if data is None else decode(proved(*data), figures["count"], figures["width"], figures["base"])
         if block is None or not extents(block).items() <= figures.items():
             raise StoreDamaged(f"block {figures['id']} in the copy {str(partial)!r} is not what is known of it")
         records += figures["count"]

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy
+import xxhash
 
 from handshakes.messages import Bytes
 from handshakes.records import KEY, Array, Block, Ragged, Rows, row_type
 from pynetwork.series.engine.schema import StoreDamaged
 
-__all__ = ["LARGEST", "MOST_RECORDS", "cuts", "decode", "decode_into", "encode", "even_cuts"]
+__all__ = ["LARGEST", "MOST_RECORDS", "cuts", "decode", "decode_into", "digest", "encode", "even_cuts", "proved"]
 
 MOST_RECORDS: Final = 4096
 """Records in one block. Fewer read less for a small box, more write and read faster in bulk."""
@@ -59,6 +60,18 @@ def decode_into(data: Bytes, rows: Array, base: int) -> None:
     plain.data[:] = data
     if base:
         rows["acq"] += base
+
+
+def digest(data: Bytes) -> int:
+    """The xxh3 of stored bytes, as a number that SQLite holds: 64 bits with a sign."""
+    return xxhash.xxh3_64_intdigest(data) - (1 << 63)
+
+
+def proved(data: bytes, known: int) -> bytes:
+    """``data``, whose digest must be the one that is ``known``. Raises `StoreDamaged`."""
+    if digest(data) != known:
+        raise StoreDamaged("bytes of the store are not those that were written; go back to a backup of it")
+    return data
 
 
 def cuts(block: Block) -> Sequence[tuple[int, int]]:

@@ -13,7 +13,7 @@ import numpy
 
 from handshakes.errors import Closed
 from handshakes.records import KEY, Array, Block, Ragged, Rows, joined, row_type
-from pynetwork.series.engine.contents import MOST_RECORDS, cuts, decode, encode, even_cuts
+from pynetwork.series.engine.contents import MOST_RECORDS, cuts, decode, digest, encode, even_cuts, proved
 from pynetwork.series.engine.database import Database
 from pynetwork.series.engine.horizon import Horizon
 from pynetwork.series.engine.ordering import TILE, latest, order_of, tiled, where_equal
@@ -52,11 +52,11 @@ class Core:
                 number: numpy.frombuffer(places, "<i4")
                 for number, places in connection.execute("SELECT id, places FROM gone")
             }
-            rows = connection.execute("SELECT data, count, width FROM journal ORDER BY id").fetchall()
+            rows = connection.execute("SELECT data, digest, count, width FROM journal ORDER BY id").fetchall()
             recent = Recent()
             if rows:
                 # A later put replaces what it repeats, here as when it came.
-                recent.add(latest(joined([decode(*row) for row in rows])))
+                recent.add(latest(joined([decode(proved(data, known), *sizes) for data, known, *sizes in rows])))
             state = dict(connection.execute("SELECT name, value FROM state"))
             last = connection.execute("SELECT MAX(id) FROM content").fetchone()[0]
         self.versions = Versions(zones, gone, recent, Horizon(clock, state.get("reserved", 0)))
@@ -102,8 +102,10 @@ class Core:
         if change.journalled:
             block = joined(change.journalled)
             change.journalled = [block]
+            data = encode(block)
             connection.execute(
-                "INSERT INTO journal (count, width, data) VALUES (?, ?, ?)", (len(block), block.width, encode(block))
+                "INSERT INTO journal (count, width, digest, data) VALUES (?, ?, ?, ?)",
+                (len(block), block.width, digest(data), data),
             )
         with self.versions.lock:
             reserved = self.versions.horizon.wanted()
@@ -122,7 +124,8 @@ class Core:
             self._last_run += 1
             for part in _parts(block, begin, min(begin + TILE, len(block)), order, first):
                 self._last_number += 1
-                connection.execute("INSERT INTO content VALUES (?, ?)", (self._last_number, encode(part)))
+                data = encode(part)
+                connection.execute("INSERT INTO content VALUES (?, ?, ?)", (self._last_number, digest(data), data))
                 self.database.unlogged += part.nbytes
                 written.append(figures_of(part, self._last_number, self._last_run))
         return written

@@ -15,7 +15,7 @@ from typing import Final
 
 from handshakes.errors import Closed
 from handshakes.records import Block
-from pynetwork.series.engine.contents import decode
+from pynetwork.series.engine.contents import decode, proved
 from pynetwork.series.engine.lock import StoreLock
 from pynetwork.series.engine.schema import PAGE, StoreDamaged, connect, prepare, translated
 from pynetwork.series.engine.zones import Figures
@@ -118,15 +118,17 @@ class Database:
     def content(self, number: int) -> bytes:
         """The content of one block. Nothing of the file is held when it is there.
 
-        Raises `StoreDamaged` where there is none, `OSError` and `Closed`.
+        Raises `StoreDamaged` where there is none, or its bytes are not those that were written, `OSError` and `Closed`.
         """
         with self.reading() as connection, translated(self.path):
             # All rows are fetched, though it is one: a statement before its end keeps the log from being used again.
-            found = connection.execute("SELECT data FROM content WHERE id = ?", (number,)).fetchall()
+            found = connection.execute("SELECT data, digest FROM content WHERE id = ?", (number,)).fetchall()
         if not found:
             raise StoreDamaged(f"block {number} of the store {str(self.path.parent)!r} is missing; go back to a backup")
-        data: bytes = found[0][0]
-        return data
+        try:
+            return proved(*found[0])
+        except StoreDamaged as error:
+            raise StoreDamaged(f"block {number} of the store {str(self.path.parent)!r} is damaged: {error}") from error
 
     def read(self, figures: Figures) -> Block:
         """The records of one block as they were written, also those that are gone."""

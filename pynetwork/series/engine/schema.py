@@ -4,8 +4,8 @@ Tables, in one SQLite file in WAL mode:
 
 - ``journal``: small puts as they came, one row for each commit. They are in memory too, until they are folded.
 - ``block`` and ``content``: up to some thousands of records side by side, in the order of their full keys. The first
-  holds what is known of them (see `pynetwork.series.engine.zones`), the second their bytes. A content that no row of
-  ``block`` names is not there for anybody.
+  holds what is known of them (see `pynetwork.series.engine.zones`), the second their bytes, with a digest. A content
+  that no row of ``block`` names is not there for anybody.
 - ``gone``: which records of a block were replaced or have expired since it was written.
 - ``unseen``: contents that no block names, either yet or any more. They are removed when the store is opened.
 - ``state``: single numbers, such as the time up to which acquisition times may have been given.
@@ -42,9 +42,10 @@ FIGURES: Final = (
 _SCHEMA: Final = f"""
 CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE journal (
-    id INTEGER PRIMARY KEY, count INTEGER NOT NULL, width INTEGER NOT NULL, data BLOB NOT NULL);
+    id INTEGER PRIMARY KEY, count INTEGER NOT NULL, width INTEGER NOT NULL, digest INTEGER NOT NULL,
+    data BLOB NOT NULL);
 CREATE TABLE block (id INTEGER PRIMARY KEY, {", ".join(f"{name} INTEGER NOT NULL" for name in FIGURES[1:])});
-CREATE TABLE content (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE content (id INTEGER PRIMARY KEY, digest INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE TABLE gone (id INTEGER PRIMARY KEY, places BLOB NOT NULL);
 CREATE TABLE unseen (id INTEGER PRIMARY KEY);
 """

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy
@@ -391,3 +392,31 @@ def test_the_store_folds_small_puts_by_itself(store: SeriesStore) -> None:
         store.put(rows(4000, mid=number))
     wait_until(lambda: store.stats()["blocks"] > 0, timeout=20)
     assert store.count(KeyRange.everything()) == 17 * 4000
+
+
+@pytest.mark.parametrize(("table", "count"), [("content", 5000), ("journal", 3)])
+def test_a_flipped_bit_is_told(tmp_path: Path, table: str, count: int) -> None:
+    with SeriesStore(tmp_path) as store:
+        store.put(rows(count))
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+        (number, data) = connection.execute(f"SELECT id, data FROM {table} LIMIT 1").fetchone()
+        changed = bytearray(data)
+        changed[40] ^= 4
+        connection.execute(f"UPDATE {table} SET data = ? WHERE id = ?", (bytes(changed), number))
+    with pytest.raises(StoreDamaged, match="not those that were written; go back to a backup"):
+        read_all(tmp_path)
+
+
+def read_all(folder: Path) -> list[Block]:
+    with SeriesStore(folder) as store:
+        return list(store.blocks())
+
+
+def test_a_backup_sees_that_the_store_is_damaged(tmp_path: Path) -> None:
+    with SeriesStore(tmp_path / "store") as store:
+        store.put(rows(5000))
+    with closing(sqlite3.connect(tmp_path / "store" / FILE)) as connection, connection:
+        connection.execute("UPDATE content SET digest = digest + 1")
+    with SeriesStore(tmp_path / "store") as store, pytest.raises(StoreDamaged, match="not those that were written"):
+        store.backup(tmp_path / "backup")
+    assert not list((tmp_path / "backup").iterdir())

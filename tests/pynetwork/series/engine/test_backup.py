@@ -103,7 +103,7 @@ def test_a_copy_that_is_not_what_it_should_be_gets_no_name(
     check = backup._check
 
     def torn(copy: sqlite3.Connection, partial: Path) -> int:
-        copy.execute("UPDATE content SET data = zeroblob(length(data))")
+        copy.execute("UPDATE block SET cap_max = cap_max + 1")
         return check(copy, partial)
 
     monkeypatch.setattr(backup, "_check", torn)

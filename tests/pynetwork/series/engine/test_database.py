@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from handshakes.errors import Closed
+from pynetwork.series.engine.contents import digest
 from pynetwork.series.engine.database import FILE, Database
 from pynetwork.series.engine.lock import StoreBusy
 from pynetwork.series.engine.schema import StoreDamaged
@@ -21,17 +22,25 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def store(database: Database, number: int, data: bytes) -> None:
     with database.transaction() as connection:
-        connection.execute("INSERT INTO content VALUES (?, ?)", (number, data))
+        connection.execute("INSERT INTO content VALUES (?, ?, ?)", (number, digest(data), data))
 
 
 def test_what_is_committed_is_read_and_what_is_not_is_not(database: Database) -> None:
     store(database, 1, b"abc")
     with pytest.raises(RuntimeError), database.transaction() as connection:  # noqa: PT012
-        connection.execute("INSERT INTO content VALUES (2, 'x')")
+        connection.execute("INSERT INTO content VALUES (2, 0, 'x')")
         raise RuntimeError
     assert database.content(1) == b"abc"
     with pytest.raises(StoreDamaged, match="block 2 of the store"):
         database.content(2)
+
+
+def test_bytes_that_have_changed_are_told(database: Database) -> None:
+    store(database, 7, b"as it was written")
+    with database.transaction() as connection:
+        connection.execute("UPDATE content SET data = ?", (b"as it was wrItten",))
+    with pytest.raises(StoreDamaged, match=r"block 7 of the store .* is damaged: .* not those that were written"):
+        database.content(7)
 
 
 def test_the_log_is_used_again_rather_than_grown(database: Database) -> None:

@@ -117,7 +117,7 @@ def test_a_full_disk_is_named_with_the_folder_and_the_way_out(path: Path) -> Non
     with opened(path) as connection:
         connection.execute("PRAGMA max_page_count=20")
         with pytest.raises(OSError, match="make room") as caught, translated(path):
-            connection.execute("INSERT INTO content VALUES (1, zeroblob(1000000))")
+            connection.execute("INSERT INTO content VALUES (1, 0, zeroblob(1000000))")
         assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path.parent))
         assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
 
@@ -145,7 +145,9 @@ def test_a_missing_table_is_damage(path: Path) -> None:
 
 def test_a_page_of_garbage_is_damage(path: Path) -> None:
     with opened(path) as connection:
-        connection.executemany("INSERT INTO content VALUES (?, zeroblob(100000))", [(number,) for number in range(9)])
+        connection.executemany(
+            "INSERT INTO content VALUES (?, 0, zeroblob(100000))", [(number,) for number in range(9)]
+        )
     with plain(path) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
     with open(path, "r+b") as file:

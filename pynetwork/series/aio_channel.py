@@ -50,7 +50,7 @@ class AsyncChannel(Generic[T]):
         payload_type: PayloadType[T] = BytesPayloadType(),  # type: ignore[assignment]  # noqa: B008 - it has no state
         *,
         timeout: float | None = None,
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: int | None = MEMORY_LIMIT,
         ssl_context: ssl.SSLContext | None = None,
         key: str | bytes | None = None,
         tls: TLS | ssl.SSLContext | None = None,
@@ -69,7 +69,7 @@ class AsyncChannel(Generic[T]):
         peer: str = "",
         on_close: Callable[[], object] | None = None,
         timeout: float | None = None,
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: int | None = MEMORY_LIMIT,
     ) -> AsyncChannel[T]:
         """A channel over a transport of the running loop on which the other side speaks TStorage already; it can't be
         connected again.

@@ -56,7 +56,7 @@ class Channel(Generic[T]):
 
     - ``timeout``: seconds that connecting may take, and each wait for the server to take or to send something; None
       waits as long as the server's machine is alive.
-    - ``memory_limit``: bytes of records (keys and payloads) that an answer may hold in memory.
+    - ``memory_limit``: bytes of records (keys and payloads) that an answer may hold in memory; None sets ``get`` none.
     - ``tls``: a `TLS`, or as ``ssl_context`` an `ssl.SSLContext`.
     - ``key``: the key to prove to a `SeriesServer` or gateway that has one. Without it the bare TStorage protocol is
       spoken from the first byte.
@@ -77,7 +77,7 @@ class Channel(Generic[T]):
         payload_type: PayloadType[T] = BytesPayloadType(),  # type: ignore[assignment]  # noqa: B008 - it has no state
         *,
         timeout: float | None = None,
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: int | None = MEMORY_LIMIT,
         ssl_context: ssl.SSLContext | None = None,
         key: str | bytes | None = None,
         tls: TLS | ssl.SSLContext | None = None,
@@ -95,7 +95,7 @@ class Channel(Generic[T]):
         *,
         on_close: Callable[[], object] | None = None,
         timeout: float | None = None,
-        memory_limit: int = MEMORY_LIMIT,
+        memory_limit: int | None = MEMORY_LIMIT,
     ) -> Channel[T]:
         """A channel over a stream on which the other side speaks TStorage already; it can't be connected again.
 

@@ -162,7 +162,8 @@ class Exchange(Generic[T]):
     def __init__(self, options: Options[T]) -> None:
         self.mid_request = False
         self._payload_type = options.payload_type
-        self._memory_limit = options.memory_limit
+        self._answer_limit = options.answer_limit
+        self._batch_limit = options.batch_limit
         self._reader = ResponseReader(_RECEIVED_AT_ONCE)
 
     def put(self, records: Any, with_acq: bool, max_batch_size: int, skip_invalid: bool) -> Steps[ResponsePut]:
@@ -207,7 +208,7 @@ class Exchange(Generic[T]):
 
     def get(self, key_min: Key, key_max: Key) -> Steps[ResponseGet[T]]:
         """Get the records of a box together. NO_MEMORY when they are more than the limit."""
-        gathering = _Gathering(self._memory_limit)
+        gathering = _Gathering(self._answer_limit)
         try:
             box = _box(key_min, key_max)
         except BadRequest as error:
@@ -235,7 +236,7 @@ class Exchange(Generic[T]):
     def _get_batches(
         self, key_min: Key, key_max: Key, batch_of: Callable[[list[Block]], Any], *, at_once: bool
     ) -> Steps[ResponseAcq]:
-        gathering = _Gathering(self._memory_limit)
+        gathering = _Gathering(self._batch_limit)
         try:
             box = _box(key_min, key_max)
         except BadRequest as error:
@@ -297,12 +298,12 @@ class Exchange(Generic[T]):
             while rest is not None and (rest := gathering.add(rest)) is not None:
                 if batch_of is None:
                     raise ValueTooLarge(
-                        f"the answer is larger than memory_limit={self._memory_limit}; use get_stream() or get_iter(), "
+                        f"the answer is larger than memory_limit={self._answer_limit}; use get_stream() or get_iter(), "
                         "or raise it"
                     )
                 if not gathering:
                     raise ValueTooLarge(
-                        f"one record of the answer is larger than memory_limit={self._memory_limit}; raise it"
+                        f"one record of the answer is larger than memory_limit={self._batch_limit}; raise it"
                     )
                 yield Deliver(batch_of(gathering.rest()))
             if at_once and batch_of is not None:

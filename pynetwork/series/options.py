@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from handshakes.auth import NONCE_SIZE, derive_key
@@ -27,6 +28,9 @@ T = TypeVar("T")
 class Options(Generic[T]):
     """What a channel was told, checked. ``address`` is None for one that can't be connected by itself.
 
+    ``batch_limit`` and ``answer_limit``: bytes of records that a batch of an answer may have, and one that is handed
+    over whole.
+
     Raises `ConfigurationError` for options that can't be honoured.
     """
 
@@ -34,7 +38,7 @@ class Options(Generic[T]):
         self,
         payload_type: PayloadType[T],
         timeout: float | None,
-        memory_limit: int,
+        memory_limit: int | None,
         address: tuple[str, int] | None = None,
         *,
         key: str | bytes | None = None,
@@ -45,13 +49,14 @@ class Options(Generic[T]):
             raise ConfigurationError(f"payload_type={payload_type!r} must be a PayloadType, such as TuplePayloadType()")
         if timeout is not None and not timeout > 0:
             raise ConfigurationError(f"timeout={timeout!r} must be more than 0 seconds, or None to wait for ever")
-        if not isinstance(memory_limit, int) or memory_limit < 1:
-            raise ConfigurationError(f"memory_limit={memory_limit!r} must be a number of bytes")
+        if memory_limit is not None and (not isinstance(memory_limit, int) or memory_limit < 1):
+            raise ConfigurationError(f"memory_limit={memory_limit!r} must be a number of bytes, or None")
         if tls is not None and ssl_context is not None:
             raise ConfigurationError("tls= and ssl_context= say the same; give one of them")
         self.payload_type = payload_type
         self.timeout = timeout
-        self.memory_limit = memory_limit
+        self.batch_limit = MEMORY_LIMIT if memory_limit is None else memory_limit
+        self.answer_limit = sys.maxsize if memory_limit is None else memory_limit
         self._address = address if address is None else _address(*address)
         self._key = None if key is None else derive_key(key)
         self.tls = _tls(tls if ssl_context is None else ssl_context)

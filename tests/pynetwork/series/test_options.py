@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from typing import Any
 
 import pytest
 
 from handshakes.connection import Phase
 from handshakes.errors import Closed, ConfigurationError
-from pynetwork.series.options import Options
+from pynetwork.series.options import MEMORY_LIMIT, Options
 from pynetwork.series.payloads import BytesPayloadType
 from pynetwork.tls import TLS
 from tests.certificates import Certificates, certificates
@@ -21,7 +22,8 @@ BYTES = BytesPayloadType()
 
 def test_what_it_was_told() -> None:
     options = Options(BYTES, None, 1000, ("host", 5))
-    assert (options.address, options.timeout, options.memory_limit) == (("host", 5), None, 1000)
+    assert (options.address, options.timeout) == (("host", 5), None)
+    assert (options.answer_limit, options.batch_limit) == (1000, 1000)
     assert options.payload_type is BYTES
     assert not options.keyed
     assert options.tls is None
@@ -63,3 +65,9 @@ def test_a_key_is_proved_by_a_new_connection() -> None:
 def test_what_can_not_be_honoured(options: dict[str, Any], what: str) -> None:
     with pytest.raises(ConfigurationError, match=what):
         Options(BYTES, options.pop("timeout", None), 1, options.pop("address", ("host", 5)), **options)
+
+
+def test_without_a_limit_batches_have_one() -> None:
+    options = Options(BYTES, None, None)
+    assert options.answer_limit == sys.maxsize
+    assert options.batch_limit == MEMORY_LIMIT

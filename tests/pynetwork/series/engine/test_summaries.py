@@ -107,14 +107,14 @@ def test_an_empty_store_has_no_series(tmp_path: Path) -> None:
 
 def test_a_bucket_takes_in_its_begin_and_not_its_end(tmp_path: Path) -> None:
     with Bare(tmp_path) as bare:
-        bare.puta(*(((0, 0, 0, cap, 0), packed(cap, ragged=False)) for cap in (-11, -10, -1, 0, 9, 10)))
+        bare.puta(*(((0, 0, 0, cap, 0), packed(cap, ragged=False)) for cap in (-11, -10, -1, 0, 6, 9, 10)))
         with bare.snapshot() as snapshot:
             for start in (0, 10, -50):
                 found = downsampled(snapshot, 10, start, values)
                 assert found[["begin", "count", "minimum", "maximum", "mean", "last"]].tolist() == [
                     (-20, 1, -11, -11, -11, -11),
                     (-10, 2, -10, -1, -5.5, -1),
-                    (0, 2, 0, 9, 4.5, 9),
+                    (0, 3, 0, 9, 5, 9),
                     (10, 1, 10, 10, 10, 10),
                 ]
 
@@ -137,6 +137,19 @@ def test_the_last_is_that_with_the_greatest_acq_of_those_with_the_greatest_cap(t
         with bare.snapshot() as snapshot:
             assert downsampled(snapshot, 10, 0, values)["last"].tolist() == [2]
             assert [key for key, _ in records(last_of_each(snapshot))] == [(0, 0, 0, 5, 9)]
+
+
+def test_small_puts_are_summarized_in_order_though_they_came_in_another(tmp_path: Path) -> None:
+    with Bare(tmp_path) as bare:
+        bare.put(*(((0, mid, 0, cap, 0), packed(cap, ragged=False)) for cap in (5, 9, 7, 3) for mid in (1, 0)))
+        bare.put(*(((0, mid, 0, cap, 0), packed(cap, ragged=False)) for mid in (1, 0) for cap in (8, 2)))
+        with bare.snapshot() as snapshot:
+            assert [key[1:4] for key, _ in records(last_of_each(snapshot))] == [(0, 0, 9), (1, 0, 9)]
+            assert spans(snapshot).tolist() == [(0, mid, 0, 6, 2, 9) for mid in (0, 1)]
+            found = downsampled(snapshot, 4, 0, values)
+            assert found[["mid", "begin", "count", "last"]].tolist() == [
+                (mid, *each) for mid in (0, 1) for each in ((0, 2, 3), (4, 2, 7), (8, 2, 9))
+            ]
 
 
 def test_what_is_gone_is_not_counted(tmp_path: Path) -> None:

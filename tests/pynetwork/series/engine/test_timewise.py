@@ -86,7 +86,7 @@ def test_neighbouring_times_are_told_apart_wherever_they_are(
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("newest", [False, True])
-@pytest.mark.parametrize("base", [0, NOW])
+@pytest.mark.parametrize("base", [0, NOW, -(2**63), 2**63 - 1010])
 def test_many_records_of_one_time_are_all_there_and_those_around_in_order(
     tmp_path: Path, base: int, newest: bool
 ) -> None:

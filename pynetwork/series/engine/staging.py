@@ -37,6 +37,7 @@ class Staging:
         self._spilled: list[list[Figures]] = []
         self._count = self._dropped = 0
         self._over = False
+        self._lacking = False
 
     def add(self, block: Block) -> None:
         """Put these too. ``block`` is not changed afterwards.
@@ -44,6 +45,7 @@ class Staging:
         Raises `ValueNotSupported` when a cid is negative, `OSError` when the disk is full; only `abort` is left then.
         """
         self._check_open()
+        self._lacking = True
         kept = addressable(block, with_acq=self._with_acq)
         self._dropped += len(block) - len(kept)
         if len(kept):
@@ -52,6 +54,7 @@ class Staging:
             self._held_records += len(kept)
         if self._held_bytes >= _HELD_BYTES or self._held_records >= _HELD_RECORDS:
             self._spill()
+        self._lacking = False
 
     def commit(self) -> Acquired:
         """Return when all of it is durable and can be read. Raises `OSError` when the disk is full or fails."""
@@ -99,6 +102,8 @@ class Staging:
     def _check_open(self) -> None:
         if self._over:
             raise LocalProtocolError("this put was committed or aborted; stage another")
+        if self._lacking:
+            raise LocalProtocolError("a part of this put could not be added; abort it, and stage another")
 
     def _spill(self) -> None:
         """Write what is held. Acquisition times are not known yet: they count from the put's first."""

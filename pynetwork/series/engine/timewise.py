@@ -25,7 +25,7 @@ _FIRST_SLICE: Final = 256 << 10
 _SLICE: Final = 16 << 20
 _GROWTH: Final = 4
 _BEGINNING: Final = -(1 << 63)
-_END: Final = 1 << 63
+_END: Final = (1 << 63) - 1
 
 
 def by_time(snapshot: Snapshot, *, newest: bool) -> Iterator[Block]:
@@ -53,8 +53,9 @@ class _Gathering:
         lows, highs = snapshot.column("cap_min"), snapshot.column("cap_max")
         self._lows, self._highs = (lows, highs) if newest else (~highs, ~lows)
         self._order = numpy.argsort(self._highs, kind="stable")[::-1].tolist()
+        # What is later than the edge was gathered; what is not later than the floor is left for the next time.
         self._edge = _END
-        self._floor = _BEGINNING
+        self._floor: int | None = None
         self.over = self.crowded = False
 
     def _times(self, block: Block) -> Array:
@@ -63,7 +64,7 @@ class _Gathering:
 
     def next(self, size: int) -> list[Block]:
         """What comes next: about ``size`` bytes, or up to twice as many where that is all."""
-        self._floor = _BEGINNING
+        self._floor = None
         held: list[Block] = []
         held_bytes = 0
         for block in self._blocks():
@@ -72,9 +73,9 @@ class _Gathering:
             if held_bytes > 2 * size:
                 held = self._first(joined(held), size)
                 held_bytes = sum(part.nbytes for part in held)
-        self.over = self._floor == _BEGINNING
-        self.crowded = not self.over and self._floor == self._edge
-        self._edge = self._floor
+        self.over = self._floor is None
+        self.crowded = self._floor == self._edge
+        self._edge = self._edge if self._floor is None else self._floor
         return held
 
     def _blocks(self) -> Iterator[Block]:
@@ -82,39 +83,40 @@ class _Gathering:
         for part in self._snapshot.recent():
             yield from self._between(part)
         for index in self._order:
-            if self._highs[index] < self._floor:
+            if self._floor is not None and self._highs[index] <= self._floor:
                 return
-            if self._lows[index] < self._edge:
+            if self._lows[index] <= self._edge:
                 yield from self._between(self._snapshot.read(index))
 
     def _between(self, block: Block) -> Iterator[Block]:
         times = self._times(block)
-        wanted = times >= self._floor
-        if self._edge < _END:
-            wanted &= times < self._edge
+        wanted = times <= self._edge
+        if self._floor is not None:
+            wanted &= times > self._floor
         if wanted.any():
             yield block if wanted.all() else block.take(wanted)
 
     def _first(self, block: Block, size: int) -> list[Block]:
-        """What comes first of ``block``, ``size`` bytes or less; what does not is below the floor from now on."""
+        """What comes first of ``block``, ``size`` bytes or less; what does not is not above the floor from now on."""
         times = self._times(block)
         order = numpy.argsort(times, kind="stable")[::-1]
         held = int(numpy.searchsorted(numpy.cumsum(block.sizes()[order] + KEY.itemsize), size))
         # Those of one moment stay together.
-        self._floor = int(times[order[held]]) + 1
-        kept = times >= self._floor
+        self._floor = int(times[order[held]])
+        kept = times > self._floor
         return [block.take(kept)] if kept.any() else []
 
     def moment(self) -> Iterator[Block]:
         """All records of the moment that comes next, however many; in order as far as they fit into memory."""
-        self.crowded = False
-        self._edge -= 1
-        cap = self._edge if self._newest else ~self._edge
+        time, self._edge = self._edge, self._edge - 1
+        # Below it is no 64-bit integer, and older NumPy compare those that are not as floats.
+        self.over = time == _BEGINNING
+        cap = time if self._newest else ~time
         box = self._snapshot.box
         slot = KeyRange(box.min._replace(cap=cap), box.max._replace(cap=cap + 1))
         held: list[Block] = []
         held_bytes = 0
-        touched = numpy.flatnonzero((self._highs >= self._edge) & (self._lows <= self._edge)).tolist()
+        touched = numpy.flatnonzero((self._highs >= time) & (self._lows <= time)).tolist()
         for block in itertools.chain(
             self._snapshot.recent(slot), (self._snapshot.read(index, slot) for index in touched)
         ):

@@ -157,6 +157,11 @@ def test_a_page_of_garbage_is_damage(path: Path) -> None:
         connection.execute("SELECT * FROM content").fetchall()
 
 
+def test_a_file_that_is_malformed_is_damaged_whatever_kind_of_error_says_so(path: Path) -> None:
+    with pytest.raises(StoreDamaged, match="malformed"), translated(path):
+        raise sqlite3.OperationalError("malformed database schema")
+
+
 def test_errors_that_are_not_of_sqlite_and_mistakes_pass(path: Path) -> None:
     with pytest.raises(ZeroDivisionError), translated(path):
         raise ZeroDivisionError

@@ -123,6 +123,16 @@ def test_nothing_is_in_an_empty_store_or_an_empty_box(tmp_path: Path) -> None:
         assert len(bare.there()) == 2
 
 
+def test_blocks_around_a_box_are_looked_at_only_if_it_holds_anything(tmp_path: Path) -> None:
+    with Bare(tmp_path) as bare:
+        bare.puta(((0, 0, 0, 0, 0), b"x"), ((0, 0, 0, 20, 0), b"x"))
+        bare.fold()
+        for limits, touched in ((box(cap=(5, 9)), 1), (box(cap=(9, 2)), 0), (box(cap=(9, 9)), 0)):
+            with bare.snapshot(limits) as snapshot:
+                assert len(snapshot.chosen) == len(snapshot.partly) == touched
+                assert list(snapshot.blocks()) == []
+
+
 def test_a_box_within_the_box_is_looked_at_alone(tmp_path: Path) -> None:
     with small_sizes(), Bare(tmp_path) as bare:
         bare.puta(*(((0, 0, 0, cap, 0), b"x") for cap in range(7)))

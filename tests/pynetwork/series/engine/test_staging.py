@@ -259,6 +259,18 @@ def test_a_negative_cid_is_refused(tmp_path: Path) -> None:
         assert bare.there() == {}
 
 
+def test_a_put_that_lacks_a_part_can_not_be_committed(tmp_path: Path) -> None:
+    with small_sizes(), Bare(tmp_path) as bare:
+        staging = bare.stage(with_acq=True)
+        staging.add(block(*told(20)))
+        with pytest.raises(ValueNotSupported):
+            staging.add(block(((-1, 0, 0, 0, 0), b"")))
+        with pytest.raises(LocalProtocolError, match="could not be added; abort it"):
+            staging.commit()
+        staging.abort()
+        assert bare.there() == {}
+
+
 def test_others_put_merge_and_let_go_while_it_is_staged(tmp_path: Path) -> None:
     with small_sizes(), Bare(tmp_path) as bare:
         bare.puta(*told(40, b"old"))
@@ -290,9 +302,9 @@ def test_nothing_is_staged_in_a_closed_store(tmp_path: Path) -> None:
             staging = bare.stage(with_acq=False)
             staging.add(block(*told(30)))
         with pytest.raises(Closed):
-            staging.add(block(*told(30)))
-        with pytest.raises(Closed):
             staging.commit()
+        with pytest.raises(Closed):
+            staging.add(block(*told(30)))
         staging.abort()
         with Bare(tmp_path) as bare:
             assert (bare.there(), bare.contents()) == ({}, 0)

@@ -142,13 +142,13 @@ def test_the_last_is_that_with_the_greatest_acq_of_those_with_the_greatest_cap(t
 def test_small_puts_are_summarized_in_order_though_they_came_in_another(tmp_path: Path) -> None:
     with Bare(tmp_path) as bare:
         bare.put(*(((0, mid, 0, cap, 0), packed(cap, ragged=False)) for cap in (5, 9, 7, 3) for mid in (1, 0)))
-        bare.put(*(((0, mid, 0, cap, 0), packed(cap, ragged=False)) for mid in (1, 0) for cap in (8, 2)))
+        bare.put(*(((0, mid, 0, cap, 0), packed(cap, ragged=False)) for mid in (1, 0) for cap in (10, 2)))
         with bare.snapshot() as snapshot:
-            assert [key[1:4] for key, _ in records(last_of_each(snapshot))] == [(0, 0, 9), (1, 0, 9)]
-            assert spans(snapshot).tolist() == [(0, mid, 0, 6, 2, 9) for mid in (0, 1)]
+            assert [key[1:4] for key, _ in records(last_of_each(snapshot))] == [(0, 0, 10), (1, 0, 10)]
+            assert spans(snapshot).tolist() == [(0, mid, 0, 6, 2, 10) for mid in (0, 1)]
             found = downsampled(snapshot, 4, 0, values)
             assert found[["mid", "begin", "count", "last"]].tolist() == [
-                (mid, *each) for mid in (0, 1) for each in ((0, 2, 3), (4, 2, 7), (8, 2, 9))
+                (mid, *each) for mid in (0, 1) for each in ((0, 2, 3), (4, 2, 7), (8, 2, 10))
             ]
 
 
@@ -176,6 +176,15 @@ def test_blocks_that_can_not_hold_the_last_of_their_series_are_not_read(tmp_path
                 read.reset_mock()
                 assert spans(snapshot).tolist() == [(0, mid, 0, 40, 0, 39) for mid in range(3)]
                 assert read.call_count == 0
+
+
+def test_the_last_is_kept_though_more_of_its_series_are_gathered_after_it(tmp_path: Path) -> None:
+    with small_sizes(), Bare(tmp_path) as bare:
+        bare.puta(*(((0, 1, 0, 90 + at, 0), b"x") for at in range(6)))
+        for cap in (50, 10):
+            bare.puta(*(((0, mid, 0, cap + at, 0), b"x") for mid in (1, 2) for at in range(3)))
+        with bare.snapshot() as snapshot:
+            assert [key[1:4] for key, _ in records(last_of_each(snapshot))] == [(1, 0, 95), (2, 0, 52)]
 
 
 def test_many_series_and_buckets_are_gathered_bit_by_bit(tmp_path: Path) -> None:

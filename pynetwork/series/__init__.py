@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 # A sensor's program needs a few of these: each is imported once somebody asks for it.
 _PLACES = {
     "AsyncChannel": "pynetwork.series.aio_channel",
+    "AsyncRecordIterator": "pynetwork.series.aio_channel",
     "Block": "handshakes.records",
     "BytesPayloadType": "pynetwork.series.payloads",
     "Captured": "pynetwork.series.recording",
@@ -30,6 +31,7 @@ _PLACES = {
     "NumpyPayloadType": "pynetwork.series.payloads",
     "PayloadType": "pynetwork.series.payloads",
     "Record": "pynetwork.series.record",
+    "RecordIterator": "pynetwork.series.channel",
     "Recording": "pynetwork.series.recording",
     "RecordsSet": "pynetwork.series.record",
     "RegisteredPayloadType": "pynetwork.series.payloads",
@@ -58,6 +60,7 @@ _PLACES = {
 
 __all__ = [
     "AsyncChannel",
+    "AsyncRecordIterator",
     "Block",
     "BytesPayloadType",
     "Captured",
@@ -69,6 +72,7 @@ __all__ = [
     "NumpyPayloadType",
     "PayloadType",
     "Record",
+    "RecordIterator",
     "Recording",
     "RecordsSet",
     "RegisteredPayloadType",
@@ -97,8 +101,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from handshakes.records import Block, Key, KeyRange
-    from pynetwork.series.aio_channel import AsyncChannel
-    from pynetwork.series.channel import Channel
+    from pynetwork.series.aio_channel import AsyncChannel, AsyncRecordIterator
+    from pynetwork.series.channel import Channel, RecordIterator
     from pynetwork.series.connector import Connector
     from pynetwork.series.payloads import (
         BytesPayloadType,

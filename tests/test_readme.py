@@ -18,11 +18,11 @@ from typing import Any
 import numpy
 import pytest
 
-from pynetwork import AsyncController, Controller, Gateway
+from pynetwork import AsyncController, Controller, Gateway, series
 from tests.waiting import wait_until
 
 README = Path(__file__).parent.parent / "README.md"
-STREAM, CALLS, SWARM, FILES, BACKUPS, ASYNC = range(2, 8)
+STREAM, CALLS, SWARM, FILES, BACKUPS, SERIES, CHANNEL, ASYNC = range(2, 10)
 
 
 def python_blocks() -> list[str]:
@@ -150,6 +150,29 @@ def test_backups(gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture
         execute(BACKUPS, controller=Controller(port=gateway.port))
     assert capsys.readouterr().out.splitlines() == ["2 0 0 0", "0 0 0 2"]
     assert (tmp_path / "backup" / "pi" / "nginx" / "access.log").read_text() == "a line\n"
+
+
+def test_time_series(gateway: Gateway, tmp_path: Path) -> None:
+    def read_imu() -> Iterator[Any]:
+        yield from numpy.arange(12.0).reshape(4, 3)
+
+    yesterday = series.now_ns() - 86_400 * 10**9
+    names = execute(SERIES, gateway=gateway, read_imu=read_imu, **public(series))
+    try:
+        with Controller(port=gateway.port).get_client() as client:
+            assert len(list(client.stream("imu"))) == 4
+        with Controller(port=gateway.port).get_client() as client:
+            answer = execute(CHANNEL, client=client, yesterday=yesterday, **public(series))["answer"]
+        values = sorted(answer.data["v0"].tolist())
+        assert values == numpy.arange(12.0).reshape(4, 3).tolist()
+    finally:
+        gateway.stop()
+        names["store"].close()
+    assert (tmp_path / "data").is_dir()
+
+
+def public(module: Any) -> dict[str, Any]:
+    return {name: getattr(module, name) for name in module.__all__}
 
 
 def test_asyncio(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:

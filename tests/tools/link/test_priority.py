@@ -21,7 +21,7 @@ def a_link() -> None:
 
 def test_bulk_data_that_gives_way_leaves_a_stream_alone(a_link: None) -> None:
     # Processors that others use as well make everything wait, which looks like a queue: then it is measured again.
-    for left in reversed(range(3)):
+    for left in reversed(range(4)):
         # More lanes than one: any usual congestion control then fills the queue.
         alone, plain, polite = (figures for _, _, figures in measure(Setting(seconds=2.5), [4]))
         assert alone.used is None

@@ -16,6 +16,7 @@ from pynetwork.cli.common import (
     Output,
     add_credential_options,
     add_output_options,
+    age,
     byte_count,
     make_controller,
     parse_folder_address,
@@ -58,7 +59,7 @@ def add_parser(subparsers: Any) -> None:
         help="then remove files from the device, each proved by digest on both sides just before; the first time "
         "for a destination it is only shown. The gateway must grant the right remove",
     )
-    pruning.add_argument("--older-than", metavar="AGE", type=time_span, help="only files not changed for so long: 7d")
+    pruning.add_argument("--older-than", metavar="AGE", type=age, help="only files not changed for so long: 7d")
     pruning.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     add_output_options(parser)
     parser.set_defaults(run=run)

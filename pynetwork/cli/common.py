@@ -50,6 +50,7 @@ __all__ = [
     "add_connection_options",
     "add_credential_options",
     "add_output_options",
+    "age",
     "byte_count",
     "dialled_client",
     "dialled_swarm",
@@ -177,6 +178,16 @@ def time_span(text: str) -> float:
     if not 0 <= seconds_ < 1e10:
         raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write 90s, 15m, 12h, 7d or 2w")
     return seconds_
+
+
+def age(text: str) -> float:
+    """As `time_span`, with a unit: for what removes something, where a number alone might be meant in days.
+
+    Raises `argparse.ArgumentTypeError`.
+    """
+    if text.strip().replace(".", "", 1).isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} has no unit; write {text}d for days, {text}h for hours")
+    return time_span(text)
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -183,15 +183,23 @@ def _made(factory: Callable[..., Any], path: Path, wanted: dict[str, Any]) -> Ga
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """Let SIGTERM end the process cleanly from the beginning; the list has something in it after Ctrl-C."""
+    """Let SIGTERM end the process cleanly from the beginning; the list has something in it after Ctrl-C.
+
+    The first signal counts, and the process is about to end then: another one would break into that.
+    """
     interrupts: list[int] = []
+    ending = threading.Event()
 
     def interrupt(number: int, _frame: object) -> None:
-        interrupts.append(number)
-        raise KeyboardInterrupt
+        if not ending.is_set():
+            ending.set()
+            interrupts.append(number)
+            raise KeyboardInterrupt
 
     def terminate(_number: int, _frame: object) -> None:
-        raise SystemExit(Exit.OK)
+        if not ending.is_set():
+            ending.set()
+            raise SystemExit(Exit.OK)
 
     try:
         before = [signal.signal(signal.SIGINT, interrupt), signal.signal(signal.SIGTERM, terminate)]
@@ -202,8 +210,9 @@ def signals() -> Iterator[list[int]]:
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+        if not ending.is_set():
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from pynetwork.cli.common import (
     DEFAULT_PORT,
     add_credential_options,
     add_output_options,
+    age,
     byte_count,
     positive,
-    time_span,
 )
 from pynetwork.cli.gateway import port_number
 
@@ -60,7 +60,7 @@ def _add_serve(actions: Any) -> None:
     parser.add_argument("--tls-private-key", metavar="FILE", help="its private key")
     parser.add_argument("--tls-ca", metavar="FILE", help="clients must show a certificate that this authority signed")
     parser.add_argument("--max-connections", type=positive, default=256, metavar="N", help="at a time (default 256)")
-    parser.add_argument("--max-age", type=time_span, metavar="AGE", help="remove what was captured before: 12h, 90d")
+    parser.add_argument("--max-age", type=age, metavar="AGE", help="remove what was captured before: 12h, 90d")
     parser.add_argument(
         "--max-size", type=byte_count, metavar="SIZE", help="remove the oldest while the store is larger: 500M, 20G"
     )

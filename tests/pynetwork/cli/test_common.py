@@ -16,6 +16,7 @@ from pynetwork.cli.common import (
     Exit,
     FolderAddress,
     Output,
+    age,
     byte_count,
     exit_code,
     explain,
@@ -112,6 +113,15 @@ def test_spans_of_time(text: str, wanted: float) -> None:
 def test_what_is_no_span_of_time(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no span of time"):
         time_span(text)
+
+
+def test_an_age_has_a_unit() -> None:
+    assert age("90d") == 90 * 86400
+    for text in ("90", "1.5", "0"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' has no unit; write {text}d for days"):
+            age(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="is no span of time"):
+        age("soon")
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,19 @@ def test_a_client_in_the_middle_of_something_does_not_hold_it_up(tmp_path: Path)
         reading.kill()
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_changes_nothing(tmp_path: Path, first: int, second: int) -> None:
+    with running(tmp_path / "data") as (started, _):
+        started.send_signal(first)
+        started.send_signal(second)
+        _, err = started.communicate(timeout=20)
+    # Of two that are there at once, the system hands out the lower first.
+    assert started.returncode in ({130, 0} if first != second else {130 if first == signal.SIGINT else 0})
+    assert "Traceback" not in err
+    assert "error" not in err
+
+
 class Library:
     """A C library, as far as it is asked for."""
 

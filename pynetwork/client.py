@@ -303,7 +303,7 @@ class Client:
         payload_type: PayloadType[Payload] | None = None,
         *,
         timeout: float | None = None,
-        memory_limit: int = 64 * 1024 * 1024,
+        memory_limit: int | None = 64 * 1024 * 1024,
     ) -> Channel[Payload]:
         """A `Channel` to the gateway's series store, over this very pair: through the same port, key and TLS.
 

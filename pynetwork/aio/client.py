@@ -19,6 +19,7 @@ from handshakes.errors import (
     RemoteProtocolError,
 )
 from handshakes.messages import Bytes, Event, Items, Message, Rights
+from pynetwork.aio.dialling import Dialled
 from pynetwork.aio.link import AsyncLink, run_on
 from pynetwork.client import CREDIT_ITEMS, CREDIT_SIZE, SURELY_TAKEN
 from pynetwork.operation import OperationState, message_of
@@ -319,16 +320,21 @@ class AsyncClient:
         answer: dict[str, Any] = await self.request("stats")
         return answer
 
-    async def series(
+    def series(
         self,
         payload_type: PayloadType[Payload] | None = None,
         *,
         timeout: float | None = None,
-        memory_limit: int = 64 * 1024 * 1024,
-    ) -> AsyncChannel[Payload]:
+        memory_limit: int | None = 64 * 1024 * 1024,
+    ) -> Dialled[AsyncChannel[Payload]]:
         """An `AsyncChannel` to the gateway's series store, for which this client is given up; see
-        `pynetwork.Client.series`.
+        `pynetwork.Client.series`. Await it, or enter it with ``async with``.
         """
+        return Dialled(lambda: self._series(payload_type, timeout, memory_limit))
+
+    async def _series(
+        self, payload_type: PayloadType[Payload] | None, timeout: float | None, memory_limit: int | None
+    ) -> AsyncChannel[Payload]:
         # Only now, as it takes a while.
         from pynetwork.series.aio_channel import AsyncChannel  # noqa: PLC0415
         from pynetwork.series.payloads import BytesPayloadType  # noqa: PLC0415

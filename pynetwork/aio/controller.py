@@ -6,14 +6,13 @@ import asyncio
 import hashlib
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar
 
 from handshakes.connection import LIMIT
 from handshakes.errors import ConnectionLost, DeadlineExceeded, PoolFull, RemoteProtocolError
 from handshakes.messages import Registry, Welcome
 from handshakes.messages import registry as default_registry
 from pynetwork.aio.client import AsyncClient
+from pynetwork.aio.dialling import Dialled
 from pynetwork.aio.endpoints import connect
 from pynetwork.aio.link import AsyncLink
 from pynetwork.aio.swarm import AsyncSwarm
@@ -21,34 +20,7 @@ from pynetwork.controller import Controller
 from pynetwork.tls import TLS
 from pynetwork.transport import Deadline, backoff
 
-__all__ = ["AsyncController", "Dialled"]
-
-
-class _Closable(Protocol):
-    async def close(self) -> None:
-        """End it."""
-
-
-Made = TypeVar("Made", bound=_Closable)
-
-
-class Dialled(Awaitable[Made], Generic[Made]):
-    """What is being dialled: await it, or enter it with ``async with``, which closes it at the end."""
-
-    def __init__(self, dial: Callable[[], Awaitable[Made]]) -> None:
-        self._dial = dial
-        self._made: Made | None = None
-
-    def __await__(self) -> Generator[Any, Any, Made]:
-        return self._dial().__await__()
-
-    async def __aenter__(self) -> Made:
-        self._made = await self._dial()
-        return self._made
-
-    async def __aexit__(self, *_exception: object) -> None:
-        if self._made is not None:
-            await self._made.close()
+__all__ = ["AsyncController"]
 
 
 class AsyncController:

@@ -26,6 +26,7 @@ _PLACES = {
     "Channel": "pynetwork.series.channel",
     "Connector": "pynetwork.series.connector",
     "JsonPayloadType": "pynetwork.series.payloads",
+    "GetCallback": "pynetwork.series.record",
     "Key": "handshakes.records",
     "KeyRange": "handshakes.records",
     "NumpyPayloadType": "pynetwork.series.payloads",
@@ -66,6 +67,7 @@ __all__ = [
     "Captured",
     "Channel",
     "Connector",
+    "GetCallback",
     "JsonPayloadType",
     "Key",
     "KeyRange",
@@ -114,7 +116,7 @@ if TYPE_CHECKING:
         TuplePayloadType,
         UnitPayloadType,
     )
-    from pynetwork.series.record import Record, RecordsSet, SeriesKey
+    from pynetwork.series.record import GetCallback, Record, RecordsSet, SeriesKey
     from pynetwork.series.recording import Captured, Recording
     from pynetwork.series.response import Response, ResponseAcq, ResponseGet, ResponsePut, ResponseStatus
     from pynetwork.series.server import SeriesServer

@@ -378,7 +378,8 @@ def _check(status: int, box: KeyRange | None = None) -> None:
     """Raises `Refused` for the status of a failure."""
     if status != Status.OK:
         reason = "its box is empty: some field of key_min is not below that of key_max" if box and box.empty else ""
-        raise Refused(f"the server could not carry out the request (status {status}){reason and '; '}{reason}")
+        reason = reason or "its log says why"
+        raise Refused(f"the server could not carry out the request (status {status}): {reason}")
 
 
 def _box(key_min: Key, key_max: Key) -> KeyRange:

@@ -17,7 +17,17 @@ from handshakes.errors import ValueNotSupported
 from handshakes.records import FIELDS, GREATEST, LEAST, Block, Key, KeyRange
 from pynetwork.series.timestamps import Tstoragedatetime
 
-__all__ = ["DecodedRecords", "Key", "KeyRange", "Moment", "Record", "RecordsSet", "SeriesKey", "nanoseconds"]
+__all__ = [
+    "DecodedRecords",
+    "GetCallback",
+    "Key",
+    "KeyRange",
+    "Moment",
+    "Record",
+    "RecordsSet",
+    "SeriesKey",
+    "nanoseconds",
+]
 
 T = TypeVar("T")
 
@@ -114,6 +124,10 @@ class _Coded(Sequence[Record[T]]):
             return _Coded(self._block.take(index), self._decode)
         (value,) = self._decode(self._block.take(slice(index, index + 1)))
         return Record(self._block.key(index), value)
+
+
+GetCallback: TypeAlias = "Callable[[RecordsSet[T]], object]"
+"""What ``get_stream`` calls for each batch."""
 
 
 class DecodedRecords(RecordsSet[T]):

@@ -107,13 +107,13 @@ def test_a_gateway_waits_for_a_put_that_is_running() -> None:
 
 
 async def through_asyncio(gateway: Gateway) -> None:
-    async with await AsyncController("127.0.0.1", gateway.port).get_client() as client:
-        async with client.series(StructPayloadType("<q")) as channel:
-            with pytest.raises(Closed, match="given up for a series channel"):
-                await client.ping()
-            (await channel.put([Record(Key(1, 2, 3, cap), cap) for cap in range(5000)])).raise_for_status()
-            found = await channel.get(*EVERYTHING)
-            assert [record.value for record in found.data] == list(range(5000))
+    controller = AsyncController("127.0.0.1", gateway.port)
+    async with controller.get_client() as client, client.series(StructPayloadType("<q")) as channel:
+        with pytest.raises(Closed, match="given up for a series channel"):
+            await client.ping()
+        (await channel.put([Record(Key(1, 2, 3, cap), cap) for cap in range(5000)])).raise_for_status()
+        found = await channel.get(*EVERYTHING)
+        assert [record.value for record in found.data] == list(range(5000))
 
 
 def test_a_channel_through_a_gateway_on_an_event_loop() -> None:

@@ -229,12 +229,14 @@ class SeriesStore:
         """
         self._fold()
         fewer = self._compaction.all()
-        self._core.remove_unneeded()
+        self._remove_unneeded()
         return fewer
 
     def retain(self, *, age: float | None = None, size: int | None = None) -> Retained:
         """Let go of records that were captured more than ``age`` seconds ago, by the clock, and of blocks of the oldest
         until the rest takes ``size`` bytes or fewer. Their room is used for what comes next; files do not shrink.
+
+        Raises `OSError` when the disk is so full that not even this can be noted.
         """
         if age is None and size is None:
             raise ConfigurationError("give age= (seconds), size= (bytes), or both")
@@ -243,7 +245,7 @@ class SeriesStore:
             found.append(expire(self._core, self._clock() - round(age * 1e9)))
         if size is not None:
             found.append(shrink(self._core, size))
-        self._core.remove_unneeded()
+        self._remove_unneeded()
         records, freed = (sum(each[number] for each in found) for number in (0, 1))
         return Retained(records, freed, found[-1].records_left, found[-1].bytes_left)
 
@@ -291,6 +293,11 @@ class SeriesStore:
             batches = (batch for block in snapshot.blocks() for batch in table_from(block, payload_type).to_batches())
             connection.register("records", arrow.RecordBatchReader.from_batches(kind, batches))
             return connection.sql(query).to_arrow_table()
+
+    def _remove_unneeded(self) -> None:
+        # Removing takes room itself, for a moment: what can't be done now is done by and by.
+        with contextlib.suppress(OSError):
+            self._core.remove_unneeded()
 
     def _fold(self) -> None:
         with self._core.changing() as (connection, change):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ FORMAT: Final = 1
 
 PAGE: Final = 16384
 """Bytes of a page: the larger, the faster the bulk, the smaller, the less a single put writes."""
+
+_WORKING_FILES: Final = 64 << 10
 
 _APPLICATION: Final = 0x70795453
 
@@ -99,10 +102,10 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         text = str(error)
         folder = str(path.parent)
-        if "full" in text:
+        if "full" in text or ("disk I/O" in text and _is_full(path.parent)):
             raise OSError(
                 errno.ENOSPC,
-                f"{os.strerror(errno.ENOSPC)}: nothing of this put is kept; make room, or let retain() make some",
+                f"{os.strerror(errno.ENOSPC)}: this was not done, and what was there stays; make room on that disk",
                 folder,
             ) from error
         if type(error) is sqlite3.DatabaseError or "malformed" in text or "no such" in text:
@@ -110,3 +113,10 @@ def translated(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.OperationalError):
             raise OSError(errno.EIO, f"SQLite says {text!r}", folder) from error
         raise
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether there is no room even for what SQLite works with, of which it says no more than that something failed."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < _WORKING_FILES
+    return False

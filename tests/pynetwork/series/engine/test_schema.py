@@ -7,10 +7,12 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from handshakes.errors import ConfigurationError
+from pynetwork.series.engine import schema
 from pynetwork.series.engine.schema import FIGURES, FORMAT, PAGE, StoreDamaged, connect, prepare, translated
 
 TABLES = {"state", "journal", "block", "content", "gone", "unseen"}
@@ -169,3 +171,15 @@ def test_errors_that_are_not_of_sqlite_and_mistakes_pass(path: Path) -> None:
         connection.execute("INSERT INTO unseen VALUES (1)")
         with pytest.raises(sqlite3.IntegrityError), translated(path):
             connection.execute("INSERT INTO unseen VALUES (1)")
+
+
+def test_no_room_for_the_files_that_sqlite_works_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 0
+    monkeypatch.setattr(schema.shutil, "disk_usage", lambda _folder: mock.Mock(free=free))
+    with pytest.raises(OSError, match="make room") as caught, translated(path):
+        raise sqlite3.OperationalError("disk I/O error")
+    assert caught.value.errno == errno.ENOSPC
+    free = 1 << 20
+    with pytest.raises(OSError, match="disk I/O error") as caught, translated(path):
+        raise sqlite3.OperationalError("disk I/O error")
+    assert caught.value.errno == errno.EIO

@@ -450,6 +450,8 @@ def explain(error: BaseException) -> tuple[str, str]:
         text = reason_of(error)
     else:
         return f"an error in pynetwork itself: {type(error).__name__}: {error}", "-v shows where it happened."
+    if isinstance(error, AuthenticationFailed) and "certificate" in text:
+        return text, "--tls-ca FILE or --tls-fingerprint HEX say which certificate to trust."
     return text, next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import importlib
 import itertools
 import os
@@ -49,6 +50,8 @@ def write_blocks(
     """
     path = Path(path)
     write, _ = _format(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         count = write(unfinished, blocks, payload_type, times)

@@ -202,6 +202,10 @@ def opened(arguments: argparse.Namespace, address: str | None, *, create: bool =
         with SeriesStore(arguments.store) as store:
             yield StoreSource(store, arguments.store)
         return
+    if os.path.isdir(address):
+        raise CommandFailed(
+            f"{address!r} is a folder here; a store's folder is given with --store {address}", Exit.USAGE
+        )
     try:
         arguments.address = parse_address(address)
     except argparse.ArgumentTypeError as error:

@@ -193,6 +193,8 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_os_error_names_its_file() -> None:
     assert explain(PermissionError(13, "Permission denied", "/x"))[0] == "Permission denied: '/x'"
+    assert "--key-file" in explain(errors.AuthenticationFailed("the gateway does not know this key"))[1]
+    assert "--tls-ca" in explain(errors.AuthenticationFailed("the certificate of x is not trusted"))[1]
 
 
 def test_key_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,11 @@ def test_nothing_half_takes_the_name(tmp_path: Path, suffix: str) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder: '.*none'"):
+        write_blocks(tmp_path / "none" / "a.csv", [], FIELDS)
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 def test_an_absent_extra_is_named(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> Any:

@@ -184,6 +184,11 @@ def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
         check_puts(source)
 
 
+def test_a_folder_in_the_place_of_a_server(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="is a folder here; a store's folder is given with --store"):
+        opened(arguments(), str(tmp_path)).__enter__()
+
+
 def test_a_store_that_is_open_elsewhere(tmp_path: Path) -> None:
     with filled(tmp_path), pytest.raises(StoreBusy), opened(arguments("--store", tmp_path), None):
         pass

@@ -198,7 +198,7 @@ def test_nothing_half_takes_the_name(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such folder: '.*none'"):
+    with pytest.raises(FileNotFoundError, match=r"no such folder: '.*none'"):
         write_blocks(tmp_path / "none" / "a.csv", [], FIELDS)
 
 

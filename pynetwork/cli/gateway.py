@@ -188,17 +188,18 @@ def signals() -> Iterator[list[int]]:
     The first signal counts, and the process is about to end then: another one would break into that.
     """
     interrupts: list[int] = []
-    ending = threading.Event()
+    # No lock: a handler that runs within another one would wait for itself.
+    ending: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
-        if not ending.is_set():
-            ending.set()
+        if not ending:
+            ending.append(number)
             interrupts.append(number)
             raise KeyboardInterrupt
 
-    def terminate(_number: int, _frame: object) -> None:
-        if not ending.is_set():
-            ending.set()
+    def terminate(number: int, _frame: object) -> None:
+        if not ending:
+            ending.append(number)
             raise SystemExit(Exit.OK)
 
     try:
@@ -210,7 +211,7 @@ def signals() -> Iterator[list[int]]:
     try:
         yield interrupts
     finally:
-        if not ending.is_set():
+        if not ending:
             signal.signal(signal.SIGINT, before[0])
             signal.signal(signal.SIGTERM, before[1])
 

@@ -51,10 +51,12 @@ _PLACES = {
     "Tstoragedatetime": "pynetwork.series.timestamps",
     "TuplePayloadType": "pynetwork.series.payloads",
     "UnitPayloadType": "pynetwork.series.payloads",
+    "from_datetime64": "pynetwork.series.timestamps",
     "from_unix": "pynetwork.series.timestamps",
     "from_unix_ns": "pynetwork.series.timestamps",
     "now": "pynetwork.series.timestamps",
     "now_ns": "pynetwork.series.timestamps",
+    "to_datetime64": "pynetwork.series.timestamps",
     "to_unix": "pynetwork.series.timestamps",
     "to_unix_ns": "pynetwork.series.timestamps",
 }
@@ -93,10 +95,12 @@ __all__ = [
     "Tstoragedatetime",
     "TuplePayloadType",
     "UnitPayloadType",
+    "from_datetime64",
     "from_unix",
     "from_unix_ns",
     "now",
     "now_ns",
+    "to_datetime64",
     "to_unix",
     "to_unix_ns",
 ]
@@ -122,7 +126,17 @@ if TYPE_CHECKING:
     from pynetwork.series.server import SeriesServer
     from pynetwork.series.service import SeriesService
     from pynetwork.series.store import SeriesStore, StoreBusy, StoreDamaged
-    from pynetwork.series.timestamps import Tstoragedatetime, from_unix, from_unix_ns, now, now_ns, to_unix, to_unix_ns
+    from pynetwork.series.timestamps import (
+        Tstoragedatetime,
+        from_datetime64,
+        from_unix,
+        from_unix_ns,
+        now,
+        now_ns,
+        to_datetime64,
+        to_unix,
+        to_unix_ns,
+    )
 else:  # where it is no function for every name: a misspelt one would not be told from these
 
     def __getattr__(name: str) -> Any:

@@ -73,6 +73,8 @@ def _say(text: str) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror}: {error.filename!r}"
+    if isinstance(error, RemoteProtocolError):
+        return f"{error}; a server that asks for a key needs PYNETWORK_KEY, and a gateway is none"
     return str(error)
 
 

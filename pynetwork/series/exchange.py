@@ -7,6 +7,7 @@ and both channels do the same.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -384,10 +385,18 @@ def _check(status: int, box: KeyRange | None = None) -> None:
 
 def _box(key_min: Key, key_max: Key) -> KeyRange:
     """Raises `BadRequest` unless both are valid keys."""
-    for name, key in (("key_min", key_min), ("key_max", key_max)):
-        if not isinstance(key, Key) or not key.valid():
-            raise BadRequest(f"{name}={key!r} is no valid key: cid is at least 0, and every field fits its type")
-    return KeyRange(key_min, key_max)
+    return KeyRange(_corner("key_min", key_min), _corner("key_max", key_max))
+
+
+def _corner(name: str, key: Key) -> Key:
+    try:
+        # Numbers of NumPy, as the fields of a key in an array are, will do.
+        corner = Key(*map(operator.index, key))
+    except TypeError:
+        corner = None
+    if corner is None or not isinstance(key, Key) or not corner.valid():
+        raise BadRequest(f"{name}={key!r} is no valid key: cid is at least 0, and every field an integer of its type")
+    return corner
 
 
 def _positive(max_batch_size: int) -> int:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import bisect
 import datetime as dt
 import itertools
+import operator
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
+import numpy
+
 from handshakes.errors import ValueNotSupported
 from handshakes.records import FIELDS, GREATEST, LEAST, Block, Key, KeyRange
-from pynetwork.series.timestamps import Tstoragedatetime
+from pynetwork.series.timestamps import Tstoragedatetime, from_datetime64
 
 __all__ = [
     "DecodedRecords",
@@ -31,15 +34,27 @@ __all__ = [
 
 T = TypeVar("T")
 
-Moment: TypeAlias = "int | Tstoragedatetime | dt.datetime"
+Moment: TypeAlias = "int | numpy.integer[Any] | Tstoragedatetime | dt.datetime | numpy.datetime64"
 """A time: TStorage nanoseconds, or a datetime (UTC when it has no time zone)."""
 
 
 def nanoseconds(moment: Moment) -> int:
-    """TStorage nanoseconds of ``moment``. Raises `ValueError` for a datetime that no key can have."""
+    """TStorage nanoseconds of ``moment``. Raises `ValueError` for a time that no key can have, `ValueNotSupported` for
+    what is no time.
+    """
     if isinstance(moment, dt.datetime):
         moment = Tstoragedatetime(moment)
-    return moment.to_tstorage_ns() if isinstance(moment, Tstoragedatetime) else moment
+    if isinstance(moment, Tstoragedatetime):
+        return moment.to_tstorage_ns()
+    if isinstance(moment, numpy.datetime64):
+        return int(from_datetime64(numpy.asarray(moment)))
+    try:
+        return operator.index(moment)
+    except TypeError:
+        raise ValueNotSupported(
+            f"{moment!r} is no time: give an integer of nanoseconds since 2001, a datetime, a Tstoragedatetime or a "
+            "numpy.datetime64"
+        ) from None
 
 
 class Record(tuple[Key, T], Generic[T]):

@@ -283,7 +283,11 @@ def opened_file(
         raise CommandFailed(f"there is no file {path!r}", Exit.FILE_NOT_FOUND) from None
     with file:
         if os.path.splitext(path)[1].lower() not in {".parquet", ".arrow"}:
-            yield CsvRecords(file, os.fstat(file.fileno()).st_size, payload, series, times, complain)
+            try:
+                records = CsvRecords(file, os.fstat(file.fileno()).st_size, payload, series, times, complain)
+            except CommandFailed as error:
+                raise CommandFailed(f"{path!r}: {error}", error.code, error.hint) from None
+            yield records
         elif payload is None or series is not None:
             reason = "needs --payload" if payload is None else "has its own columns cid, mid, moid: --series is for CSV"
             raise CommandFailed(f"{path} {reason}", Exit.USAGE)

@@ -98,6 +98,7 @@ def test_servers_that_fail(records: str, capsys: Captured) -> None:
     assert say(header(-1, 0)) == 1
     assert "status -1" in capsys.readouterr().err
     assert say(header(0, 2**40)) == 7
+    assert "PYNETWORK_KEY" in capsys.readouterr().err
     assert main(["--host", "127.0.0.1", "--port", "1", "--csv", records]) == 5
 
 

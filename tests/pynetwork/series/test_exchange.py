@@ -119,6 +119,15 @@ def test_what_is_not_sent_is_not_under_way() -> None:
     assert not exchange.mid_request
 
 
+def test_keys_of_numpy_are_keys() -> None:
+    peer = Peer(header(0, 8) + struct.pack("<q", 5))
+    response = peer.run(exchange_of().get_acq(Key(*map(numpy.int64, BOX[0])), Key(*map(numpy.int32, BOX[1]))))
+    assert response.acq == 5
+    assert peer.heard[12:] == struct.pack("<iqiqqiqiqq", *BOX[0], *BOX[1])
+    for key in (Key(0, 0, 0, 1.5), Key(0, 0, 0, "now"), None):  # type: ignore[arg-type]
+        assert Peer().run(exchange_of().get_acq(BOX[0], key)).status is Status.BAD_REQUEST
+
+
 def test_a_put_goes_on_after_a_part_of_an_answer() -> None:
     peer = Peer(PUT_OK, piece=1, early=5)
     records = [Record(Key(cid, 0, 0), bytes(300)) for cid in range(40)]

@@ -213,3 +213,12 @@ def test_moments_are_nanoseconds() -> None:
     assert nanoseconds(5) == 5
     assert nanoseconds(dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc)) == 0
     assert nanoseconds(Tstoragedatetime.from_tstorage_ns(-7)) == -7
+    assert nanoseconds(numpy.int64(5)) == 5
+    assert type(nanoseconds(numpy.int64(5))) is int
+    assert nanoseconds(numpy.datetime64("2001-01-01T00:00:01")) == 10**9
+
+
+@pytest.mark.parametrize("moment", ["2026-01-01", 1.5, None])
+def test_what_is_no_moment(moment: Any) -> None:
+    with pytest.raises(ValueNotSupported, match="is no time: give an integer of nanoseconds since 2001"):
+        nanoseconds(moment)

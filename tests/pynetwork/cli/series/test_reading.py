@@ -131,6 +131,13 @@ def test_a_first_line_that_does_not_fit(text: str, payload: str | None, words: s
     assert caught.value.code == 2
 
 
+def test_a_first_line_that_does_not_fit_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text("mid,moid,cap,x\n", encoding="utf-8")
+    with pytest.raises(CommandFailed, match=r"records\.csv': its first line names no column 'cid'"):
+        read(path, None)
+
+
 def test_many_lines_come_in_batches() -> None:
     count = 2 * BATCH + 5
     lines = "".join(f"1,2,3,{946684800 + at},{at}\n" for at in range(count))

@@ -235,10 +235,11 @@ def test_a_reset_by_one_side_reaches_the_other_after_what_was_said(direction: Di
 def test_nobody_behind_the_proxy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
+    # The reset may come before the caller knows that it is connected.
     with (
         Proxy(port) as proxy,
-        socket.create_connection(("127.0.0.1", proxy.port), PATIENCE) as near,
         pytest.raises(ConnectionResetError),
+        socket.create_connection(("127.0.0.1", proxy.port), PATIENCE) as near,
     ):
         near.recv(1)
 

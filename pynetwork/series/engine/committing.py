@@ -6,7 +6,6 @@ A commit costs one flush of the disk however much it holds. While one is under w
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -38,22 +37,24 @@ class Committer(Generic[Job]):
     def __init__(self, work: Callable[[list[Job]], None]) -> None:
         self._work = work
         self._guard = threading.Lock()
-        self._waiting: deque[_Ticket[Job]] = deque()
+        self._waiting: list[_Ticket[Job]] = []
+        self._together: list[_Ticket[Job]] = []
         self._working = False
 
     def commit(self, jobs: Sequence[Job], size: int = 0) -> None:
         """Return when ``jobs``, of ``size`` bytes in all, were worked on."""
         ticket = _Ticket(jobs, size)
-        with self._guard:
-            self._waiting.append(ticket)
-            ticket.leads = not self._working
-            self._working = True
         try:
+            with self._guard:
+                self._waiting.append(ticket)
+                ticket.leads = not self._working
+                self._working = True
             if not ticket.leads:
                 ticket.called.acquire()
             if not ticket.done:
                 self._lead(ticket)
         except BaseException:
+            # What ends one thread, such as a Ctrl-C, may come anywhere, and is not for the others.
             self._leave(ticket)
             raise
         if ticket.failure is not None:
@@ -61,43 +62,41 @@ class Committer(Generic[Job]):
 
     def _lead(self, mine: _Ticket[Job]) -> None:
         with self._guard:
-            together = self._next()
-        failure: BaseException | None = None
+            self._take()
+        failure: Exception | None = None
         try:
-            self._work([job for ticket in together for job in ticket.jobs])
-        except BaseException as error:
+            self._work([job for ticket in self._together for job in ticket.jobs])
+        except Exception as error:
             failure = error
-        for ticket in together:
-            ticket.failure = failure
-            if ticket is not mine and failure is not None and not isinstance(failure, Exception):
-                # What ends one thread, such as a Ctrl-C, is not for the others.
-                ticket.failure = InterruptedError("the thread that committed for several was interrupted; put again")
-            ticket.done = True
-            if ticket is not mine:
-                ticket.called.release()
+        self._finish(mine, failure)
+
+    def _take(self) -> None:
+        """Let those that wait be worked on together, up to a size, but at least the first."""
+        many, size = 1, self._waiting[0].size
+        while many < len(self._waiting) and size + self._waiting[many].size <= _MOST:
+            size += self._waiting[many].size
+            many += 1
+        self._together, self._waiting = self._waiting[:many], self._waiting[many:]
+
+    def _finish(self, mine: _Ticket[Job], failure: Exception | None) -> None:
+        """Tell all that were worked on, and let the next one lead. May be interrupted, and done again."""
         with self._guard:
-            self._pass_on()
-
-    def _next(self) -> list[_Ticket[Job]]:
-        """Those that wait, up to a size, but at least the first."""
-        together = [self._waiting.popleft()]
-        size = together[0].size
-        while self._waiting and size + self._waiting[0].size <= _MOST:
-            together.append(self._waiting.popleft())
-            size += together[-1].size
-        return together
-
-    def _pass_on(self) -> None:
-        if self._waiting:
-            self._waiting[0].leads = True
-            self._waiting[0].called.release()
-        else:
-            self._working = False
+            for ticket in self._together:
+                if not ticket.done:
+                    ticket.failure, ticket.done = failure, True
+                if ticket.called.locked():
+                    ticket.called.release()
+            self._together = []
+            if self._waiting:
+                mine.leads, self._waiting[0].leads = False, True
+                self._waiting[0].called.release()
+            else:
+                mine.leads = self._working = False
 
     def _leave(self, ticket: _Ticket[Job]) -> None:
-        """Whoever put ``ticket`` was interrupted while it waited: nobody works on it, and another one leads."""
+        """Whoever put ``ticket`` was interrupted: nobody works on it if it waited, and another one leads."""
         with self._guard:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
-                if ticket.leads:
-                    self._pass_on()
+        if ticket.leads:
+            self._finish(ticket, InterruptedError("the thread that committed for several was interrupted; put again"))

@@ -103,7 +103,7 @@ class Compaction:
                 block = self._lost(figures, seen, there)
                 if block is not None:
                     core.repeats(block, zones, change)
-            change.removed += [figures["id"] for figures in old if figures["id"] in there]
+            change.removed.update(figures["id"] for figures in old if figures["id"] in there)
             core.name(connection, change, written)
 
     def _lost(self, figures: Figures, seen: Mapping[int, Array], there: set[int]) -> Block | None:

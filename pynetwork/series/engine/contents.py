@@ -74,11 +74,14 @@ def proved(data: bytes, known: int) -> bytes:
     return data
 
 
-def cuts(block: Block) -> Sequence[tuple[int, int]]:
-    """Where to cut ``block`` so that each part is fit for one block on disk: (begin, end) of each."""
+def cuts(block: Block, order: Array | None = None) -> Sequence[tuple[int, int]]:
+    """Where to cut ``block``, as it is or what ``order`` picks of it, so that each part is fit for one block on disk:
+    (begin, end) of each.
+    """
     if isinstance(block, Rows):
-        return even_cuts(len(block), block.width)
-    return list(_cuts_by_size(block.sizes() + KEY.itemsize))
+        return even_cuts(len(block) if order is None else len(order), block.width)
+    sizes = block.sizes() + KEY.itemsize
+    return list(_cuts_by_size(sizes if order is None else sizes[order]))
 
 
 def even_cuts(count: int, width: int) -> Sequence[tuple[int, int]]:

@@ -13,7 +13,7 @@ import numpy
 
 from handshakes.errors import Closed
 from handshakes.records import KEY, Array, Block, Ragged, Rows, joined, row_type
-from pynetwork.series.engine.contents import MOST_RECORDS, cuts, decode, digest, encode, even_cuts, proved
+from pynetwork.series.engine.contents import MOST_RECORDS, cuts, decode, digest, encode, proved
 from pynetwork.series.engine.database import Database
 from pynetwork.series.engine.horizon import Horizon
 from pynetwork.series.engine.ordering import TILE, latest, order_of, tiled, where_equal
@@ -44,24 +44,24 @@ class Core:
 
     def _load(self, clock: Callable[[], int]) -> None:
         with self.database.transaction() as connection:
-            # What was staged when the store was last closed, or ended, and what was removed while it was being read.
-            connection.execute("DELETE FROM content WHERE id IN (SELECT id FROM unseen)")
-            connection.execute("DELETE FROM unseen")
-            zones = Zones(connection.execute("SELECT * FROM block ORDER BY id"))
-            gone = {
-                number: numpy.frombuffer(places, "<i4")
-                for number, places in connection.execute("SELECT id, places FROM gone")
-            }
-            rows = connection.execute("SELECT data, digest, count, width FROM journal ORDER BY id").fetchall()
-            recent = Recent()
-            if rows:
-                # A later put replaces what it repeats, here as when it came.
-                recent.add(latest(joined([decode(proved(data, known), *sizes) for data, known, *sizes in rows])))
-            state = dict(connection.execute("SELECT name, value FROM state"))
+            zones, gone, recent = _what_is_there(connection)
+            reserved = _reserved(connection)
             last = connection.execute("SELECT MAX(id) FROM content").fetchone()[0]
-        self.versions = Versions(zones, gone, recent, Horizon(clock, state.get("reserved", 0)))
+            unseen = [number for (number,) in connection.execute("SELECT id FROM unseen")]
+        self.versions = Versions(zones, gone, recent, Horizon(clock, reserved))
+        # What was staged when the store was last closed, or ended, and what was removed while it was being read.
+        # It may be much, and the disk may be full: the store is opened all the same.
+        self.versions.leave(unseen)
         self._last_number = last or 0
         self._last_run = int(zones.column("run").max()) if len(zones) else 0
+        self._uncertain = False
+
+    def _load_again(self) -> None:
+        """Let memory hold what stands on the disk."""
+        with self.database.transaction() as connection:
+            there, reserved = _what_is_there(connection), _reserved(connection)
+        self.versions.renew(*there, reserved)
+        self._uncertain = False
 
     # Changing
 
@@ -72,14 +72,21 @@ class Core:
         """
         change = Change()
         with self.database.writing:
+            if self._uncertain:
+                self._load_again()
             try:
                 with self.database.transaction() as connection:
                     yield connection, change
                     reserved = self._note(connection, change)
+                self.versions.publish(change, reserved)
             except BaseException:
-                self.versions.failed()
+                if self.database.undone:
+                    self.versions.failed()
+                else:
+                    # A Ctrl-C, or the like, came when the change was on the disk, and not or in part in memory.
+                    self._uncertain = True
+                    self._load_again()
                 raise
-            self.versions.publish(change, reserved)
 
     def _note(self, connection: sqlite3.Connection, change: Change) -> int | None:
         """Write all of ``change`` but the contents; the new reservation, if any."""
@@ -142,8 +149,7 @@ class Core:
     def name(self, connection: sqlite3.Connection, change: Change, staged: Sequence[Figures]) -> None:
         """Let ``change`` add what was staged, but for what it removes of it again."""
         connection.executemany("DELETE FROM unseen WHERE id = ?", ((figures["id"],) for figures in staged))
-        removed = set(change.removed)
-        change.added += [figures for figures in staged if figures["id"] not in removed]
+        change.added += [figures for figures in staged if figures["id"] not in change.removed]
 
     def fold(self, connection: sqlite3.Connection, change: Change, replaced: Array | None = None) -> None:
         """Move the recent part, without what is ``replaced``, into blocks."""
@@ -157,12 +163,13 @@ class Core:
                 change.added += self.write(connection, same, tiled(same))
         change.folded = True
 
-    def repeats(self, block: Block, zones: Zones, change: Change) -> None:
+    def repeats(self, block: Block, zones: Zones, change: Change, order: Array | None = None) -> None:
         """Find what stands in the blocks of ``zones`` under the keys of ``block``, and note in ``change`` that it is
-        gone.
+        gone. It is quick where the block is, or is put by ``order``, in the order of `tiled`, as blocks are.
         """
         for begin in range(0, len(block), MOST_RECORDS):
-            part = block.take(slice(begin, begin + MOST_RECORDS))
+            which = slice(begin, begin + MOST_RECORDS)
+            part = block.take(which if order is None else order[which])
             extent, keys = extents(part), part.keys()
             for index in zones.overlapping(extent).tolist():
                 figures = zones.figures(index)
@@ -180,7 +187,7 @@ class Core:
         old = change.gone.get(number, self.versions.gone.get(number))
         places = places if old is None else numpy.union1d(old, places)
         if len(places) == figures["count"]:
-            change.removed.append(number)
+            change.removed.add(number)
             change.gone.pop(number, None)
         elif len(places) > (0 if old is None else len(old)):
             change.gone[number] = places
@@ -215,20 +222,27 @@ class Core:
     # Upkeep
 
     def remove_unneeded(self) -> int:
-        """Remove the contents that no reader can see any more from the file; how many. What can't be removed now is
-        when the store is opened again.
+        """Remove the contents that no reader can see any more from the file; how many. Raises `OSError` when the disk
+        is full or fails.
         """
         numbers = self.versions.unneeded()
         self.discard(numbers)
         return len(numbers)
 
     def discard(self, numbers: Sequence[int]) -> None:
-        """Remove contents that nobody sees, in steps that others need not wait for."""
+        """Remove contents that nobody sees, in steps that others need not wait for. What can't be removed now is by
+        and by, or when the store is opened again.
+        """
         for begin in range(0, len(numbers), _REMOVED_AT_ONCE):
             few = [(number,) for number in numbers[begin : begin + _REMOVED_AT_ONCE]]
-            with self.database.transaction() as connection:
-                connection.executemany("DELETE FROM content WHERE id = ?", few)
-                connection.executemany("DELETE FROM unseen WHERE id = ?", few)
+            try:
+                with self.database.transaction() as connection:
+                    # Whoever was interrupted may not know that a block names it.
+                    connection.executemany("DELETE FROM content WHERE id = (SELECT id FROM unseen WHERE id = ?)", few)
+                    connection.executemany("DELETE FROM unseen WHERE id = ?", few)
+            except BaseException:
+                self.versions.leave(numbers[begin:])
+                raise
 
     def close(self) -> None:
         """Write what the next opening goes on from, and close the file."""
@@ -251,6 +265,25 @@ def without(block: Block, gone: Array | None) -> Block:
     return block.take(kept)
 
 
+def _what_is_there(connection: sqlite3.Connection) -> tuple[Zones, dict[int, Array], Recent]:
+    """What stands in the file: the blocks, what is gone of them, and the recent part."""
+    zones = Zones(connection.execute("SELECT * FROM block ORDER BY id"))
+    gone = {
+        number: numpy.frombuffer(places, "<i4") for number, places in connection.execute("SELECT id, places FROM gone")
+    }
+    rows = connection.execute("SELECT data, digest, count, width FROM journal ORDER BY id").fetchall()
+    recent = Recent()
+    if rows:
+        # A later put replaces what it repeats, here as when it came.
+        recent.add(latest(joined([decode(proved(data, known), *sizes) for data, known, *sizes in rows])))
+    return zones, gone, recent
+
+
+def _reserved(connection: sqlite3.Connection) -> int:
+    found = connection.execute("SELECT value FROM state WHERE name = 'reserved'").fetchone()
+    return int(found[0]) if found else 0
+
+
 def _reserve(connection: sqlite3.Connection, reserved: int) -> None:
     connection.execute("INSERT OR REPLACE INTO state VALUES ('reserved', ?)", (reserved,))
 
@@ -266,7 +299,7 @@ def _parts(block: Block, begin: int, end: int, order: Array | None, first: int |
             yield part if first is None else part.with_acq(first + numpy.arange(begin + low, begin + high))
         return
     which = order[begin:end]
-    for low, high in even_cuts(end - begin, block.width) if block.width >= 0 else cuts(block.take(which)):
+    for low, high in cuts(block, which):
         part = block.take(which[low:high])
         yield part if first is None else part.with_acq(first + which[low:high])
 

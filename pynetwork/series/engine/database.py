@@ -7,6 +7,7 @@ disk than one that is written over. So it is not cut: once its content has been 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -26,10 +27,13 @@ FILE: Final = "series.sqlite"
 
 _CHECKPOINT_AFTER: Final = 16 << 20
 _IDLE_READERS: Final = 8
+_PATIENCE: Final = 100
+_USUAL_PATIENCE: Final = 5000
+"""Milliseconds."""
 
 
 class Database:
-    """The store in ``folder``, which is made if need be.
+    """The store in ``folder``, which is made if need be. ``undone``: the last transaction was, if it raised.
 
     Raises `StoreBusy`, `ConfigurationError`, `StoreDamaged` and `OSError`.
     """
@@ -38,11 +42,13 @@ class Database:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
         self._lock = StoreLock(folder)
+        self._process = os.getpid()
         self.writing = threading.RLock()
         self._readers: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
         self._open = True
         self.unlogged = 0
+        self.undone = True
         try:
             with translated(self.path), contextlib.ExitStack() as undo:
                 self._writer = connect(self.path)
@@ -54,7 +60,12 @@ class Database:
             raise
 
     def check_open(self) -> None:
-        """Raise `Closed` when it is closed."""
+        """Raise `Closed` when it is closed, or this process was forked from the one that opened it."""
+        if self._process != os.getpid():
+            raise Closed(
+                f"the store {str(self.path.parent)!r} was opened by process {self._process}, from which this one was "
+                "forked; reach it through a SeriesServer there"
+            )
         if not self._open:
             raise Closed(f"the store {str(self.path.parent)!r} is closed")
 
@@ -64,18 +75,25 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """What is done in here is on the disk when it is left, or not done at all. One at a time.
 
-        Raises `OSError` when the disk is full or fails, and `Closed`.
+        Raises `OSError` when the disk is full or fails, and `Closed`. What the handler of a signal raises, as Ctrl-C
+        does, may come when all is done: then it is not ``undone``.
         """
         with self.writing, translated(self.path):
+            self.undone = True
             self.check_open()
             connection = self._writer
             before = connection.total_changes
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                if connection.in_transaction:
+                    # The last one was interrupted before it could be ended.
+                    connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
+                self.undone = False
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 # A failed commit may have ended it already.
+                self.undone |= connection.in_transaction or isinstance(error, sqlite3.Error)
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -91,7 +109,13 @@ class Database:
         with self.reading() as connection, translated(self.path):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             with self.writing:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                # Readers that come now need the log no more; who still reads in it is waited for, but for a moment:
+                # as long as one of them is left it can't be used again, and there is always another one.
+                connection.execute(f"PRAGMA busy_timeout={_PATIENCE}").fetchall()
+                try:
+                    connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+                finally:
+                    connection.execute(f"PRAGMA busy_timeout={_USUAL_PATIENCE}").fetchall()
                 self.unlogged = 0
 
     # Reading
@@ -137,6 +161,10 @@ class Database:
 
     def close(self) -> None:
         """Close the file. Reading and writing raise `Closed` from now on."""
+        if self._process != os.getpid():
+            # What SQLite has open is of no use in a fork, and others may have held any lock when it was made.
+            self._lock.release()
+            return
         with self.writing, self._guard:
             if not self._open:
                 return

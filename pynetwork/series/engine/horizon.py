@@ -37,8 +37,9 @@ class Horizon:
         return first
 
     def upcoming(self) -> int:
-        """The least time that may be given next."""
-        return max(self._clock(), self._next)
+        """The least time that may be given next; it stays so when the clock is set back."""
+        self._next = max(self._clock(), self._next)
+        return self._next
 
     def landed(self) -> None:
         """Whoever looks now sees the records to which times were given, or they will never be seen."""
@@ -66,5 +67,6 @@ class Horizon:
         return self.look() + _AHEAD
 
     def exact(self) -> int:
-        """The reservation to write when nothing will be given any more."""
+        """The reservation to write at the end. Whoever still comes needs another one."""
+        self.reserved = min(self.reserved, self._next)
         return self._next

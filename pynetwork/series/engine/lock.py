@@ -58,13 +58,16 @@ class StoreLock:
             os.close(handle)
             raise
         self._handle: int | None = handle
+        self._holder = os.getpid()
 
     def release(self) -> None:
-        """Let others open the store."""
+        """Let others open the store. What was forked from the holder lets go of nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(handle, 0)
+            if self._holder == os.getpid():
+                with contextlib.suppress(OSError):
+                    os.ftruncate(handle, 0)
+                _unlock(handle)
             os.close(handle)
 
     def _busy(self) -> StoreBusy:
@@ -93,3 +96,9 @@ def _lock(handle: int) -> None:
     except PermissionError as error:
         raise BlockingIOError from error
     os.lseek(handle, 0, os.SEEK_SET)
+
+
+def _unlock(handle: int) -> None:
+    """What was forked meanwhile has the file open too, and would hold the lock on."""
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_UN)

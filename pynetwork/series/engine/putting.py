@@ -6,6 +6,7 @@ them, and written as blocks.
 
 from __future__ import annotations
 
+import operator
 from sqlite3 import Connection
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from pynetwork.series.engine.committing import Committer
 from pynetwork.series.engine.core import Core
 from pynetwork.series.engine.ordering import distinct, tiled
 from pynetwork.series.engine.versions import Change
+from pynetwork.series.engine.zones import greatest_acq
 
 __all__ = ["NOTHING", "Acquired", "Put", "Putter", "addressable"]
 
@@ -125,11 +127,8 @@ class Putter:
         if not len(stretch.block):
             return False
         versions = self._core.versions
-        greatest = max(
-            [versions.greatest]
-            + [figures["acq_max"] for figures in change.added]
-            + [int(block.column("acq").max()) for block in change.journalled]
-        )
+        added = (figures["acq_max"] for figures in change.added)
+        greatest = max([versions.greatest, *added, *map(greatest_acq, change.journalled)])
         if stretch.with_acq:
             return int(stretch.block.column("acq").min()) <= greatest
         with versions.lock:
@@ -140,28 +139,29 @@ class Putter:
         core, block = self._core, stretch.block
         if not len(block):
             return -1
-        repeats = self._may_repeat(stretch, change)
+        # Where there is something in it already, this was looked at before it was taken.
+        repeats = change.empty and self._may_repeat(stretch, change)
         first: int | None = None
         if not stretch.with_acq:
             with core.versions.lock:
                 first = core.versions.horizon.give(len(block))
         if (stretch.small or repeats) and first is not None:
-            block = block.with_acq(first + numpy.arange(len(block)))
+            block = block.with_acq(first if len(block) == 1 else first + numpy.arange(len(block)))
         if repeats:
-            self._replace(connection, change, distinct(block), small=stretch.small)
+            self._replace(connection, change, block, stretch)
         if stretch.small:
             change.journalled.append(block)
         else:
             change.added += core.write(connection, block, stretch.order, None if repeats else first)
         return -1 if first is None else first
 
-    def _replace(self, connection: Connection, change: Change, block: Block, *, small: bool) -> None:
-        """Take out what stands under the keys of ``block``."""
+    def _replace(self, connection: Connection, change: Change, block: Block, stretch: _Stretch) -> None:
+        """Take out what stands under the keys of ``block``, which is that of ``stretch``."""
         core, keys = self._core, block.keys()
-        core.repeats(block, core.versions.zones, change)
+        core.repeats(block, core.versions.zones, change, stretch.order)
         with core.versions.lock:
             repeated = core.versions.recent.repeated(keys)
-        if repeated and small:
+        if repeated and stretch.small:
             change.replaced = keys
         elif repeated and not change.folded:
             # The journal is read again at the next opening, and knows nothing of what blocks replaced.
@@ -226,7 +226,7 @@ def _addressable_few(block: Block, *, with_acq: bool) -> Block:
     for at, key in enumerate(block.keys().tolist()):
         if key[0] < 0:
             raise _negative(at, key[0])
-        if any(field == most for field, most in zip(key[:fields], GREATEST, strict=False)):
+        if any(map(operator.eq, key[:fields], GREATEST)):
             lost.append(at)
     return block.take(numpy.delete(numpy.arange(len(block)), lost)) if lost else block
 

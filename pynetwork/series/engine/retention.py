@@ -33,7 +33,7 @@ def expire(core: Core, before: int) -> Retained:
             core.fold(connection, change)
         with core.changing() as (_, change):
             zones = core.versions.zones
-            change.removed += zones.column("id")[zones.column("cap_max") < before].tolist()
+            change.removed.update(zones.column("id")[zones.column("cap_max") < before].tolist())
         zones = core.versions.zones
         partly = zones.column("id")[zones.column("cap_min") < before].tolist()
         for begin in range(0, len(partly), _AT_ONCE):
@@ -65,7 +65,7 @@ def shrink(core: Core, most: int) -> Retained:
                 # The first so many of them, until what is behind them is little enough.
                 behind = sizes.sum() - numpy.cumsum(sizes)
                 many = int(numpy.count_nonzero(behind > most)) + 1
-                change.removed += zones.column("id")[oldest[:many]].tolist()
+                change.removed.update(zones.column("id")[oldest[:many]].tolist())
         left = held(core)
     return Retained(records - left[0], size - left[1], *left)
 

@@ -7,7 +7,7 @@ Tables, in one SQLite file in WAL mode:
   holds what is known of them (see `pynetwork.series.engine.zones`), the second their bytes, with a digest. A content
   that no row of ``block`` names is not there for anybody.
 - ``gone``: which records of a block were replaced or have expired since it was written.
-- ``unseen``: contents that no block names, either yet or any more. They are removed when the store is opened.
+- ``unseen``: contents that no block names, either yet or any more. They are removed by and by.
 - ``state``: single numbers, such as the time up to which acquisition times may have been given.
 """
 
@@ -35,6 +35,7 @@ PAGE: Final = 16384
 _WORKING_FILES: Final = 64 << 10
 
 _APPLICATION: Final = 0x70795453
+_LOG: Final = 128 << 20
 
 FIGURES: Final = (
     "id", "run", "count", "width", "bytes", "base",
@@ -65,6 +66,8 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         # It is this process alone that checkpoints, and in a thread of its own.
         connection.execute("PRAGMA wal_autocheckpoint=0")
+        # What a very large put leaves of the log is given back when the log is used again.
+        connection.execute(f"PRAGMA journal_size_limit={_LOG}")
     except BaseException:
         connection.close()
         raise

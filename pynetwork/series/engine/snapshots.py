@@ -67,6 +67,13 @@ class Snapshot:
         number = int(self._version.zones.column("id")[self.chosen[index]])
         return not self.partly[index].any() and number not in self._version.gone
 
+    def _whole(self) -> Array:
+        """`is_whole` of every block, as booleans."""
+        whole: Array = numpy.logical_not(self.partly.any(axis=1))
+        if self._version.gone:
+            whole &= ~numpy.isin(self.column("id"), list(self._version.gone))
+        return whole
+
     def read(self, index: int, box: KeyRange | None = None) -> Block:
         """What is in the box of one of those blocks, in the order of full keys; only what is in ``box``, if given."""
         figures = self.figures(index)
@@ -104,9 +111,9 @@ class Snapshot:
 
     def count(self) -> int:
         """How many records there are. Only blocks that are partly in the box are read."""
-        counts, total = self.column("count"), 0
-        for index in range(len(self.chosen)):
-            total += int(counts[index]) if self.is_whole(index) else len(self.read(index))
+        whole = self._whole()
+        total = int(self.column("count")[whole].sum())
+        total += sum(len(self.read(index)) for index in numpy.flatnonzero(~whole).tolist())
         return total + sum(map(len, self.recent()))
 
     def together(self) -> Block:
@@ -114,8 +121,8 @@ class Snapshot:
         from the file into its place.
         """
         widths = set(self.column("width").tolist())
-        whole = [self.is_whole(index) for index in range(len(self.chosen))]
-        parts = {index: self.read(index) for index, is_whole in enumerate(whole) if not is_whole}
+        whole = self._whole()
+        parts = {index: self.read(index) for index in numpy.flatnonzero(~whole).tolist()}
         recent = list(self.recent())
         widths |= {part.width for part in recent}
         if len(widths) != 1 or -1 in widths:

@@ -138,7 +138,7 @@ class Staging:
         greatest, zones = core.versions.greatest, core.versions.zones
         for written in self._spilled:
             for figures in written:
-                if figures["acq_min"] <= greatest:
+                if figures["acq_min"] <= greatest and len(zones.overlapping(figures)):
                     core.repeats(core.database.read(figures), zones, change)
             if self._with_acq:
                 # Those that were given just now are all different.

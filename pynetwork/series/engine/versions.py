@@ -7,16 +7,18 @@ when no version that a reader holds has it.
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy
+
 from handshakes.records import Array, Block
 from pynetwork.series.engine.horizon import Horizon
 from pynetwork.series.engine.recent import Recent
-from pynetwork.series.engine.zones import Figures, Zones
+from pynetwork.series.engine.zones import Figures, Zones, greatest_acq
 
 __all__ = ["Change", "Version", "Versions"]
 
@@ -43,7 +45,7 @@ class Change:
     """
 
     added: list[Figures] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
+    removed: set[int] = field(default_factory=set)
     gone: dict[int, Array] = field(default_factory=dict)
     journalled: list[Block] = field(default_factory=list)
     replaced: Array | None = None
@@ -69,11 +71,9 @@ class Versions:
         self.horizon = horizon
         self._number = 0
         self._held: Counter[int] = Counter()
-        self._leaving: list[tuple[int, list[int]]] = []
-        self.greatest = max(
-            [int(zones.column("acq_max").max()) if len(zones) else -(1 << 63)]
-            + [int(part.column("acq").max()) for part in recent.parts()]
-        )
+        self._released: deque[int] = deque()
+        self._leaving: list[tuple[int, Sequence[int]]] = []
+        self.greatest = _greatest(zones, recent)
 
     def hold(self, horizon: int | None = None) -> Version | None:
         """The current version, to be released; its horizon is that of now, or at most ``horizon``. None when the
@@ -86,15 +86,21 @@ class Versions:
             if now > self.horizon.reserved:
                 return None
             self.horizon.answered(now)
+            self._settle()
             self._held[self._number] += 1
             return Version(self._number, self.zones, self.gone, self.recent.parts(), now)
 
     def release(self, version: Version) -> None:
         """Nobody reads ``version`` here any more."""
-        with self.lock:
-            self._held[version.number] -= 1
-            if not self._held[version.number]:
-                del self._held[version.number]
+        # Without the lock: Python may collect a reader at any moment, in a thread that has it.
+        self._released.append(version.number)
+
+    def _settle(self) -> None:
+        while self._released:
+            number = self._released.popleft()
+            self._held[number] -= 1
+            if not self._held[number]:
+                del self._held[number]
 
     def publish(self, change: Change, reserved: int | None = None) -> None:
         """What is committed is there for everybody who looks from now on; ``reserved``: so is a new reservation."""
@@ -107,24 +113,43 @@ class Versions:
                 self.recent.remove(change.replaced)
             for block in change.journalled:
                 self.recent.add(block)
-                self.greatest = max(self.greatest, int(block.column("acq").max()))
+                self.greatest = max(self.greatest, greatest_acq(block))
             for figures in change.added:
                 self.greatest = max(self.greatest, figures["acq_max"])
             if change.removed:
                 self._number += 1
-                self._leaving.append((self._number, change.removed))
+                self._leaving.append((self._number, list(change.removed)))
                 self.zones = self.zones.removing(change.removed)
             self.zones = self.zones.adding(change.added)
             if change.gone or change.removed:
-                left = set(change.removed)
                 merged = {**self.gone, **change.gone}
-                self.gone = MappingProxyType({number: gone for number, gone in merged.items() if number not in left})
+                for number in change.removed:
+                    merged.pop(number, None)
+                self.gone = MappingProxyType(merged)
             self.horizon.landed()
 
     def failed(self) -> None:
         """What was to be published could not be committed."""
         with self.lock:
             self.horizon.landed()
+
+    def renew(self, zones: Zones, gone: Mapping[int, Array], recent: Recent, reserved: int) -> None:
+        """This is what is there, whatever was published."""
+        with self.lock:
+            left = numpy.setdiff1d(self.zones.column("id"), zones.column("id")).tolist()
+            if left:
+                self._number += 1
+                self._leaving.append((self._number, left))
+            self.zones, self.gone, self.recent = zones, gone, recent
+            self.greatest = max(self.greatest, _greatest(zones, recent))
+            self.horizon.reserved = max(reserved, self.horizon.reserved)
+            self.horizon.landed()
+
+    def leave(self, numbers: Sequence[int]) -> None:
+        """Contents of these numbers, which nobody sees, are to be removed."""
+        if numbers:
+            with self.lock:
+                self._leaving.append((0, numbers))
 
     @property
     def leaving(self) -> bool:
@@ -134,7 +159,14 @@ class Versions:
     def unneeded(self) -> list[int]:
         """The numbers of the blocks that nobody can see any more, each once."""
         with self.lock:
+            self._settle()
             oldest = min(self._held, default=self._number)
             freed = [number for since, numbers in self._leaving if since <= oldest for number in numbers]
             self._leaving = [(since, numbers) for since, numbers in self._leaving if since > oldest]
             return freed
+
+
+def _greatest(zones: Zones, recent: Recent) -> int:
+    """The greatest time of acquisition of all."""
+    greatest = int(zones.column("acq_max").max()) if len(zones) else -(1 << 63)
+    return max([greatest, *map(greatest_acq, recent.parts())])

@@ -12,6 +12,7 @@ The figures of a block:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -20,12 +21,13 @@ import numpy
 from handshakes.records import FIELDS, GREATEST, LEAST, Array, Block, KeyRange
 from pynetwork.series.engine.schema import FIGURES
 
-__all__ = ["Figures", "Zones", "extents", "figures_of"]
+__all__ = ["Figures", "Zones", "extents", "figures_of", "greatest_acq"]
 
 Figures = dict[str, int]
 
 _COLUMN: Final = {name: number for number, name in enumerate(FIGURES)}
 _SPARE: Final = 64
+_PIECE: Final = 4096
 _FREE: Final = -1
 
 
@@ -35,11 +37,13 @@ class Zones:
     __slots__ = ("_columns", "_count")
 
     def __init__(self, rows: Iterable[Sequence[int]] = ()) -> None:
-        listed = list(rows)
-        self._count = len(listed)
-        self._columns = numpy.empty((len(FIGURES), self._count), numpy.int64)
-        if listed:
-            self._columns[:] = numpy.array(listed, numpy.int64).T
+        following = iter(rows)
+        pieces = [numpy.empty((len(FIGURES), 0), numpy.int64)]
+        # As Python's integers, all of them would take ten times the memory.
+        while piece := list(itertools.islice(following, _PIECE)):
+            pieces.append(numpy.array(piece, numpy.int64).T)
+        self._columns = numpy.concatenate(pieces, axis=1)
+        self._count = int(self._columns.shape[1])
 
     def __len__(self) -> int:
         return self._count
@@ -93,7 +97,7 @@ class Zones:
         room = self._columns.shape[1]
         # The columns are shared with who has fewer blocks, and only the latest may write behind its own.
         if more._count > room or self._columns[_COLUMN["id"], self._count] != _FREE:
-            more._columns = numpy.full((len(FIGURES), more._count + more._count // 4 + _SPARE), _FREE, numpy.int64)
+            more._columns = _roomy(more._count)
             more._columns[:, : self._count] = self._columns[:, : self._count]
         added = [[block[name] for name in FIGURES] for block in blocks]
         more._columns[:, self._count : more._count] = numpy.array(added, numpy.int64).T
@@ -103,9 +107,16 @@ class Zones:
         """These without the blocks of those numbers."""
         kept = ~numpy.isin(self.column("id"), list(ids))
         fewer = Zones()
-        fewer._columns = self._columns[:, : self._count][:, kept]
-        fewer._count = fewer._columns.shape[1]
+        fewer._count = int(numpy.count_nonzero(kept))
+        fewer._columns = _roomy(fewer._count)
+        for column, old in zip(fewer._columns, self._columns, strict=True):
+            column[: fewer._count] = old[: self._count][kept]
         return fewer
+
+
+def _roomy(count: int) -> Array:
+    """Columns for so many blocks, and some more: who adds to them later need not copy them."""
+    return numpy.full((len(FIGURES), count + count // 4 + _SPARE), _FREE, numpy.int64)
 
 
 def extents(block: Block, fields: Sequence[str] = FIELDS) -> Figures:
@@ -126,3 +137,9 @@ def figures_of(block: Block, number: int, run: int) -> Figures:
     found = extents(block)
     found.update(id=number, run=run, count=len(block), width=block.width, bytes=block.nbytes, base=0)
     return found
+
+
+def greatest_acq(block: Block) -> int:
+    """The greatest time of acquisition in ``block``, which is not empty."""
+    column = block.column("acq")
+    return int(column[0] if len(column) == 1 else column.max())

@@ -122,7 +122,9 @@ class Model(RuleBasedStateMachine):
         for order, newest in (("oldest", False), ("newest", True)):
             parts = [record for part in self.store.blocks(box, order=order) for record in records(part)]
             in_order = sorted(expected.items(), key=lambda record: (record[0][3], *record[0]), reverse=newest)
-            assert parts == in_order
+            assert [key[3] for key, _ in parts] == [key[3] for key, _ in in_order]
+            # Those of one time of capture may be in any order where they alone are too many.
+            assert sorted(parts) == sorted(in_order)
 
     @rule(box=boxes)
     def summarize(self, box: KeyRange) -> None:

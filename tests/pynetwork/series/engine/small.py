@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import numpy
 
 from handshakes.records import KEY, Block, Key, KeyRange, block_of
+from pynetwork.series.engine.database import Database
 
 Full = tuple[int, int, int, int, int]
 
@@ -65,3 +69,28 @@ class Clock:
 
     def __call__(self) -> int:
         return self.now
+
+
+class _Interrupted:
+    def __init__(self, connection: sqlite3.Connection, after: str, left: int) -> None:
+        self._connection = connection
+        self._after = after
+        self._left = left
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        done = self._connection.execute(statement, *values)
+        if statement == self._after:
+            self._left -= 1
+            if not self._left:
+                raise KeyboardInterrupt
+        return done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@contextlib.contextmanager
+def interrupted(database: Database, after: str, times: int = 1) -> Iterator[None]:
+    """The statement ``after`` is done for the first time, or after so many ``times``, and then a Ctrl-C comes."""
+    with mock.patch.object(database, "_writer", _Interrupted(database._writer, after, times)):
+        yield

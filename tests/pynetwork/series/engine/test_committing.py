@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import linecache
+import sys
 import threading
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from pynetwork.series.engine import committing
 from pynetwork.series.engine.committing import Committer
 from tests.waiting import wait_until
 
@@ -112,3 +117,46 @@ def test_who_leaves_while_waiting_does_not_hold_up_others() -> None:
     left.called.release()
     threads[1].join()
     assert work.groups == [[1], [3]]
+
+
+def interrupted_at(line: int, committer: Committer[int]) -> bool:
+    """Commit, with a Ctrl-C when so many lines of the committer have been run; whether it came."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != committing.__file__:
+            return None
+        # No signal is heeded between the end of a block and the release of its lock.
+        if event == "line" and "with self._guard" not in linecache.getline(committing.__file__, frame.f_lineno):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        committer.commit([line])
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_an_interrupt_anywhere_does_not_hold_up_others() -> None:
+    line = 1
+    while True:
+        committed: list[int] = []
+        committer = Committer(committed.extend)
+        came = interrupted_at(line, committer)
+        thread = threading.Thread(target=committer.commit, args=([-1],))
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive(), f"after an interrupt at line {line}"
+        assert committed[-1] == -1
+        if not came:
+            break
+        line += 1
+    assert line > 15

@@ -57,3 +57,11 @@ def test_blocks_are_bounded_in_records_and_in_bytes() -> None:
     mixed = block(*(((0, 0, 0, number, 0), bytes(size)) for number, size in enumerate((LARGEST, 10, LARGEST // 2, 10))))
     assert list(cuts(mixed)) == [(0, 1), (1, 4)]
     assert list(cuts(MIXED.take(slice(0, 0)))) == []
+
+
+def test_what_is_picked_in_an_order_is_cut_as_if_it_lay_so() -> None:
+    sizes = [LARGEST // 2, 10, LARGEST // 3, 20, LARGEST // 2, 30]
+    given = block(*(((0, 0, 0, cap, 0), bytes(size)) for cap, size in enumerate(sizes)))
+    order = numpy.array([4, 1, 0, 5])
+    assert cuts(given, order) == cuts(given.take(order)) != cuts(given)
+    assert cuts(EVEN, order) == [(0, 4)]

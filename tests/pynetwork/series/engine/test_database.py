@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from handshakes.errors import Closed
+from pynetwork.series.engine import database as database_module
+from pynetwork.series.engine import schema
 from pynetwork.series.engine.contents import digest
 from pynetwork.series.engine.database import FILE, Database
 from pynetwork.series.engine.lock import StoreBusy
@@ -53,6 +56,26 @@ def test_the_log_is_used_again_rather_than_grown(database: Database) -> None:
     assert log.stat().st_size < size * 1.5
 
 
+def test_the_log_is_used_again_though_somebody_always_reads(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_PATIENCE", 20_000)
+    log = database.path.with_name(f"{FILE}-wal")
+    store(database, 1, bytes(4 << 20))
+    size = log.stat().st_size
+    for number in range(2, 6):
+        with database.reading() as connection, contextlib.ExitStack() as ended:
+            connection.execute("BEGIN")
+            connection.execute("SELECT COUNT(*) FROM content").fetchall()
+            # It is in the log when the checkpoint begins, and reads on for a moment.
+            timer = threading.Timer(0.2, connection.execute, ("ROLLBACK",))
+            ended.callback(timer.join)
+            timer.start()
+            database.checkpoint()
+            store(database, number, bytes(4 << 20))
+    assert log.stat().st_size < size * 1.5
+
+
 def test_a_checkpoint_is_due_after_some_mebibytes(database: Database) -> None:
     assert not database.checkpoint_due
     database.unlogged += 17 << 20
@@ -95,3 +118,15 @@ def test_a_closed_one_refuses_all_and_can_be_opened_again(tmp_path: Path) -> Non
     again = Database(tmp_path)
     assert again.content(1) == b"abc"
     again.close()
+
+
+def test_what_a_large_one_leaves_of_the_log_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_LOG", 1 << 20)
+    database = Database(tmp_path)
+    store(database, 1, bytes(8 << 20))
+    log = database.path.with_name(f"{FILE}-wal")
+    assert log.stat().st_size > 8 << 20
+    database.checkpoint()
+    store(database, 2, b"abc")
+    assert log.stat().st_size <= 1 << 20
+    database.close()

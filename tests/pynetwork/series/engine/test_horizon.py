@@ -48,3 +48,20 @@ def test_a_reservation_is_wanted_when_more_was_given_than_is_reserved() -> None:
     assert horizon.wanted() is None
     assert horizon.exact() == 105
     assert horizon.ahead() > horizon.look()
+
+
+def test_what_was_looked_at_stays_when_the_clock_is_set_back() -> None:
+    now = [100]
+    horizon = Horizon(lambda: now[0], 0)
+    assert horizon.upcoming() == 100
+    now[0] = 50
+    assert horizon.give(1) == 100
+
+
+def test_after_the_last_reservation_another_one_is_wanted() -> None:
+    horizon = Horizon(Clock(100), 0)
+    horizon.reserved = 1000
+    horizon.give(1)
+    assert horizon.exact() == horizon.reserved == 101
+    horizon.give(1)
+    assert horizon.wanted() is not None

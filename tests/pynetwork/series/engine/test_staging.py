@@ -23,7 +23,7 @@ from pynetwork.series.engine.core import Core
 from pynetwork.series.engine.ordering import TILE
 from pynetwork.series.engine.retention import shrink
 from tests.pynetwork.series.engine.bare import Bare
-from tests.pynetwork.series.engine.small import Full, block, box, records, small_sizes
+from tests.pynetwork.series.engine.small import Full, block, box, interrupted, records, small_sizes
 
 Told = tuple[Full, bytes]
 
@@ -178,6 +178,7 @@ os._exit(9)
     assert int(done.stdout) > 10
     with Bare(tmp_path) as bare, bare.snapshot() as snapshot:
         assert snapshot.count() == (120_010 if commits else 10)
+        bare.core.remove_unneeded()
         assert bare.contents() == len(bare.core.versions.zones)
 
 
@@ -307,6 +308,7 @@ def test_nothing_is_staged_in_a_closed_store(tmp_path: Path) -> None:
             staging.add(block(*told(30)))
         staging.abort()
         with Bare(tmp_path) as bare:
+            bare.core.remove_unneeded()
             assert (bare.there(), bare.contents()) == ({}, 0)
 
 
@@ -320,3 +322,17 @@ def test_payloads_of_many_sizes_larger_than_what_is_held_are_as_they_were(tmp_pa
             staging.commit()
         with bare.snapshot() as snapshot:
             assert sorted(records(snapshot.together())) == sorted(given_records)
+
+
+def test_an_interrupt_when_it_is_committed_takes_nothing_away(tmp_path: Path) -> None:
+    with Bare(tmp_path) as bare:
+        bare.put_block(rows(10), with_acq=False)
+        bare.fold()
+        with bare.stage(with_acq=False) as staging:
+            staging.add(rows(TILE, 1))
+            assert bare.contents() > 1
+            with interrupted(bare.core.database, "COMMIT", times=2), pytest.raises(KeyboardInterrupt):
+                staging.commit()
+        assert len(bare.there()) == TILE + 10
+    with Bare(tmp_path) as bare:
+        assert len(bare.there()) == TILE + 10

@@ -122,7 +122,7 @@ def test_blocks_are_of_a_mib_or_one_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("newest", [False, True])
 def test_memory_is_bounded(tmp_path: Path, newest: bool) -> None:
-    count = 250_000
+    count = 400_000
     rows = numpy.zeros(count, row_type(32))
     rows["cap"] = NOW + 1000 * numpy.arange(count)
     rows["mid"] = numpy.arange(count) % 100

@@ -51,7 +51,7 @@ def test_a_content_is_unneeded_when_no_reader_sees_it_and_only_then(steps: list[
             there.add(number)
         elif what == "remove" and there:
             which = sorted(there)[chosen % len(there)]
-            versions.publish(Change(removed=[which]))
+            versions.publish(Change(removed={which}))
             there.discard(which)
             removed.add(which)
         elif what == "hold":
@@ -79,10 +79,10 @@ def test_a_content_is_unneeded_when_no_reader_sees_it_and_only_then(steps: list[
 def test_an_old_reader_keeps_what_it_sees_and_not_what_left_before() -> None:
     versions = empty()
     versions.publish(Change(added=[figures(1), figures(2)]))
-    versions.publish(Change(removed=[1]))
+    versions.publish(Change(removed={1}))
     first = held(versions)
     again = held(versions)
-    versions.publish(Change(removed=[2], added=[figures(3)]))
+    versions.publish(Change(removed={2}, added=[figures(3)]))
     assert versions.unneeded() == [1]
     versions.release(first)
     assert versions.unneeded() == []
@@ -98,7 +98,7 @@ def test_what_is_gone_is_forgotten_with_its_block() -> None:
     versions.publish(Change(gone={1: numpy.array([0, 1])}))
     assert {number: places.tolist() for number, places in versions.gone.items()} == {1: [0, 1], 2: [3]}
     assert {number: places.tolist() for number, places in before.gone.items()} == {1: [0], 2: [3]}
-    versions.publish(Change(removed=[1]))
+    versions.publish(Change(removed={1}))
     assert set(versions.gone) == {2}
     assert set(before.gone) == {1, 2}
     versions.release(before)
@@ -127,7 +127,7 @@ def test_the_greatest_time_of_acquisition_is_known_wherever_it_stands() -> None:
     assert versions.greatest == -9
     versions.publish(Change(added=[figures(1, 7), figures(2, 5)]))
     assert versions.greatest == 7
-    versions.publish(Change(removed=[1]))
+    versions.publish(Change(removed={1}))
     assert versions.greatest >= 5
     recent = Recent()
     recent.add(block(((0, 0, 0, 0, 3), b"")))
@@ -170,7 +170,7 @@ def test_readers_that_may_not_be_answered_hold_nothing() -> None:
     versions = empty(clock, reserved=100)
     assert versions.hold() is None
     versions.publish(Change(added=[figures(1)]))
-    versions.publish(Change(removed=[1]))
+    versions.publish(Change(removed={1}))
     assert versions.unneeded() == [1]
 
 
@@ -179,9 +179,17 @@ def test_a_change_says_whether_it_is_one() -> None:
     assert Change(replaced=numpy.empty(0, KEY)).empty
     for change in (
         Change(added=[figures(1)]),
-        Change(removed=[1]),
+        Change(removed={1}),
         Change(gone={1: numpy.array([0])}),
         Change(journalled=[block(((0, 0, 0, 0, 0), b""))]),
         Change(folded=True),
     ):
         assert not change.empty
+
+
+def test_a_reader_may_be_collected_in_a_thread_that_has_the_lock() -> None:
+    versions = empty()
+    version = held(versions)
+    with versions.lock:
+        versions.release(version)
+    assert versions.unneeded() == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy
 import pytest
 from hypothesis import given
@@ -184,3 +186,24 @@ def test_figures_are_those_of_the_records(told: list[tuple[Full, bytes]]) -> Non
     assert set(found) == set(FIGURES)
     assert extents(block(*told), ("cap",)) == {name: found[name] for name in ("cap_min", "cap_max")}
     assert all(type(value) is int for value in found.values())
+
+
+def test_many_are_read_in_little_more_memory_than_they_take() -> None:
+    count = 20_000
+    tracemalloc.start()
+    try:
+        zones = Zones((10**12 + number,) * len(FIGURES) for number in range(count))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(zones) == count
+    assert zones.column("id")[[0, -1]].tolist() == [10**12, 10**12 + count - 1]
+    assert peak < 4 * count * len(FIGURES) * 8
+
+
+def test_there_is_room_behind_those_that_are_left() -> None:
+    some = [figures_of(block(((0, 0, 0, 0, 0), b"")), number, 1) for number in range(1, 6)]
+    fewer = Zones().adding(some).removing([2])
+    more = fewer.adding([figures_of(block(((0, 0, 0, 0, 0), b"")), 9, 2)])
+    assert more.column("id").tolist() == [1, 3, 4, 5, 9]
+    assert numpy.shares_memory(more.column("id"), fewer.column("id"))

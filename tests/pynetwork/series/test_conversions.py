@@ -480,3 +480,28 @@ def test_times_beyond_those_of_arrays_stay_numbers() -> None:
     block = block_from([Record(Key(1, 2, 3, MOST), ())], UnitPayloadType())
     assert frame_from(block, UnitPayloadType())["cap"].tolist() == [MOST]
     assert to_datetime64(block.column("acq")).tolist() == [978_307_200 * 10**9]
+
+
+@pytest.mark.parametrize("with_acq", [False, True])
+@pytest.mark.parametrize(
+    ("payload_type", "value"),
+    [(BytesPayloadType(), b""), (BytesPayloadType(), b"abc"), (StructPayloadType("<d"), 1.5), (UnitPayloadType(), ())],
+)
+def test_one_record_is_as_two_are(payload_type: PayloadType[Any], value: Any, with_acq: bool) -> None:
+    record = Record(Key(1, -2, 3, -4, 5), value)
+    one = block_from([record], payload_type, with_acq=with_acq)
+    two = block_from([record, record], payload_type, with_acq=with_acq)
+    assert isinstance(one, Rows)
+    assert isinstance(two, Rows)
+    assert one.rows.dtype == two.rows.dtype
+    assert one.rows.tobytes() * 2 == two.rows.tobytes()
+    assert one.rows.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "record", [Record(Key(-1, 2, 3), 1.5), Record(Key(1, 2**63, 3), 1.5), Record(Key(1, 2, 3), "no float"), None]
+)
+def test_one_record_that_does_not_fit(record: Any) -> None:
+    with pytest.raises(ValueNotSupported):
+        block_from([record], StructPayloadType("<d"))
+    assert len(block_from([record], StructPayloadType("<d"), skip_invalid=True) if record is not None else []) == 0

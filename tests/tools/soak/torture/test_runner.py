@@ -52,8 +52,8 @@ def tortured(backup: str) -> Report:
 def test_ten_kills(follow: bool) -> None:
     """The short form of the whole: everything of a backup under everything that can befall it."""
     found: list[str] = []
-    # With a kill for every 3 MB in place of every 20, as in the long form.
-    options = Options(kills=10, seconds=10, rate=3e6, seed=4, follow=follow, damage=2, again=0.08, find=found.append)
+    # With a kill for every 3 MB in place of every 20, as in the long form: each may cost what was on its way.
+    options = Options(kills=10, seconds=10, rate=3e6, seed=4, follow=follow, damage=2, again=0.3, find=found.append)
     report = run(options)
     assert report.findings == found == []
     assert report.verdict == "all is well"

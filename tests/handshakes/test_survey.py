@@ -294,6 +294,13 @@ def test_one_odd_name_among_many(name: bytes) -> None:
     assert (single(page) == "refused") == (len(name) < 255)
 
 
+def test_a_run_that_ends_within_a_row_is_refused() -> None:
+    row = encode_file_row(b"file", Facts(0o644, 0, 0, 5, 6, 7))
+    for size in range(1, len(row)):
+        with pytest.raises(RemoteProtocolError, match="ends within a file's row"):
+            list(read_runs(row + row[:size]))
+
+
 def test_files_that_follow_each_other_come_together() -> None:
     facts = Facts(0o644, 0, 0, 5, 6, 7)
     row = encode_file_row(b"file", facts)

@@ -49,20 +49,20 @@ def tortured(backup: str) -> Report:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("follow", [False, True], ids=["one after the other", "following"])
-def test_ten_kills(follow: bool) -> None:
+def test_twenty_kills(follow: bool) -> None:
     """The short form of the whole: everything of a backup under everything that can befall it."""
     found: list[str] = []
-    # With a kill for every 3 MB in place of every 20, as in the long form: each may cost what was on its way.
-    options = Options(kills=10, seconds=10, rate=3e6, seed=4, follow=follow, damage=2, again=0.3, find=found.append)
+    # With a kill for every 3 MB in place of every 20, as in the long form.
+    options = Options(kills=20, seconds=20, rate=3e6, seed=4, follow=follow, damage=2, again=0.04, find=found.append)
     report = run(options)
     assert report.findings == found == []
     assert report.verdict == "all is well"
     assert not [words for words in CHECKED if not any(words in check for check in report.checks)]
-    assert sum(report.troubles[ill] for ill in Ill) == 10
+    assert sum(report.troubles[ill] for ill in Ill) == 20
     assert report.troubles[Ill.ABSENCE] == 1
-    assert report.rotations.total() >= 10
+    assert report.rotations.total() >= 30
     assert report.looks > 50
-    assert report.backups > (0 if follow else 5)
+    assert report.backups > (0 if follow else 10)
     assert 0.9 * report.written < report.amounts.needed < report.amounts.carried + report.amounts.allowed
 
 

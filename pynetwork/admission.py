@@ -5,8 +5,9 @@ slow callers take a handler's place. Each has a few KiB and a few seconds. Who h
 told at once that the pool is full.
 
 When too many wait, one has to make room: of the machine that most of them come from, the one that has waited longest,
-and sooner one that has not even said hello. So a crowd from one place crowds out itself. It is complained about in the
-log, but not so often that the log would be what breaks.
+and sooner one that has not even said hello though half of the others came later. So a crowd from one place crowds out
+itself, and whoever has just come has time to speak. It is complained about in the log, but not so often that the log
+would be what breaks.
 """
 
 from __future__ import annotations
@@ -292,10 +293,15 @@ class Admission(HoldsSockets):
             self._dismiss(oldest, f"it did not prove itself within {self._hello_timeout:g} s")
 
     def _dismiss_from_crowd(self) -> None:
-        """Dismiss one of those from where most come: the oldest that has not said hello, or else the oldest."""
-        ((crowd, _),) = self._origins.most_common(1)
+        """Dismiss one of those from where most come: of the older half the first that has not said hello, or else the
+        oldest.
+
+        The younger half may be about to say it. Without that grace, a crowd that does say hello would crowd out
+        whoever is accepted a moment before its own hello arrives.
+        """
+        ((crowd, count),) = self._origins.most_common(1)
         theirs = [caller for caller in self._callers.values() if caller.origin == crowd]
-        silent = (caller for caller in theirs if not caller.has_greeted)
+        silent = (caller for caller in theirs[: (count + 1) // 2] if not caller.has_greeted)
         self._dismiss(next(silent, theirs[0]), "to make room for others")
 
     def _dismiss(self, caller: _Caller, reason: str) -> None:

@@ -175,6 +175,28 @@ def test_who_has_said_hello_stays_while_silent_ones_can_make_room(doorway_of: Ca
         assert first.rest() == b""
 
 
+def test_who_has_just_come_may_still_say_hello_in_a_crowd_that_has(doorway_of: Callable[..., Doorway]) -> None:
+    doorway = doorway_of(most_waiting=4)
+    doorway.keys = {derive_key(KEY): Rights.DEFAULT}
+    with ExitStack() as stack:
+
+        def greeted() -> RawPeer:
+            peer = stack.enter_context(RawPeer(doorway.port))
+            peer.say(hello(keyed=True))
+            assert peer.hear()[0] == HELLO
+            return peer
+
+        crowd = [greeted() for _ in range(3)]
+        slow = stack.enter_context(RawPeer(doorway.port))
+        wait_until(lambda: doorway.admission.waiting == 4)
+        # As many as leave it in the younger half: each time the oldest has to go, though it has said hello.
+        for oldest in crowd[:2]:
+            greeted()
+            assert oldest.rest() == b""
+        slow.say(hello(keyed=True))
+        assert slow.hear()[0] == HELLO
+
+
 def test_a_crowd_crowds_out_itself_and_nobody_else(doorway_of: Callable[..., Doorway]) -> None:
     doorway = doorway_of(most_waiting=3)
     with ExitStack() as stack:

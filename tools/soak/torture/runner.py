@@ -74,7 +74,7 @@ class _Torture:
         for place in self._places.values():
             place.mkdir(parents=True)
         self._meter = Meter()
-        port = _free_port(self._chance)
+        port = _free_port()
         self._proxy = stack.enter_context(Proxy(port, Weather(rate=options.link), tap=self._meter.tap))
         self._stack = stack
         self._writer = self._member("writer", rate=options.rate, rotate=options.rotate)
@@ -295,9 +295,12 @@ class _Torture:
             self._find(f"the {name} ended with exit code {code}\n{member.complaints()}")
 
 
-def _free_port(chance: random.Random) -> int:
-    """One of those that no outgoing connection is given, so that nobody takes it while the gateway is away."""
+def _free_port() -> int:
+    """One of those that no outgoing connection is given, so that nobody takes it while the gateway is away.
+
+    No seed decides it: two runs with the same one would take it from each other.
+    """
     while True:
-        port = chance.choice(_PORTS)
+        port = random.choice(_PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

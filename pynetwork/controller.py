@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import threading
 
     from pynetwork.backup import BackupReport, PruneReport, RestoreReport
-    from pynetwork.files.jobs import Progress
+    from pynetwork.files.progress import Progress
     from pynetwork.swarm import Swarm
     from pynetwork.tls import TLS
 

@@ -18,112 +18,22 @@ from handshakes.errors import (
     PynetworkError,
     RemoteProtocolError,
 )
-from handshakes.messages import Bytes, Event, Items, Message, Rights
+from handshakes.messages import Bytes, Event, Items, Rights
 from pynetwork.aio.dialling import Dialled
 from pynetwork.aio.link import AsyncLink, run_on
+from pynetwork.aio.operation import AsyncOperation
 from pynetwork.client import CREDIT_ITEMS, CREDIT_SIZE, SURELY_TAKEN
-from pynetwork.operation import OperationState, message_of
 
 if TYPE_CHECKING:
     from pynetwork.series.aio_channel import AsyncChannel
     from pynetwork.series.payloads import PayloadType
 
-__all__ = ["AsyncClient", "AsyncOperation", "AsyncStream"]
+__all__ = ["AsyncClient", "AsyncStream"]
 
 _DEFAULT: Any = object()
 
 Payload = TypeVar("Payload")
 _FAREWELL = 1.0
-
-
-class AsyncOperation(OperationState):
-    """A running operation. Leaving its ``async with`` block before its end aborts it, and so does cancelling."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        super().__init__(client)
-        self._link = client.link
-
-    @property
-    def send_limit(self) -> int:
-        """The largest body that the gateway accepts, in bytes."""
-        return self._link.connection.send_limit
-
-    async def send(self, code: int, head: bytes = b"", *buffers: Bytes) -> None:
-        """Send one message, as `pynetwork.link.Operation.send`; the buffers must not change before they have left."""
-        await self.say(self._link.connection.message(code, head, buffers))
-
-    @property
-    def peer(self) -> str:
-        """The gateway's address."""
-        return self._link.peer
-
-    @property
-    def received(self) -> int:
-        """The bytes that have come over the pair so far."""
-        return self._link.received
-
-    def ready(self) -> bool:
-        """Whether ``receive`` would probably find something without waiting for the network."""
-        return self._link.pending
-
-    def recycle(self, body: Bytes) -> None:
-        """The body of a message is done with: its memory may receive the next."""
-        self._link.connection.recycle(body)
-
-    async def say(self, buffers: list[Bytes]) -> None:
-        """Send these buffers of the operation."""
-        try:
-            self._link.write(buffers)
-            await self._link.drain()
-        except PynetworkError as error:
-            self._pair.lose(error)
-            raise
-
-    async def receive(self, timeout: float | None = None) -> Message | None:
-        """The next message, or None when the operation has ended with its result; raises as the blocking one."""
-        return None if self.ended else message_of(await self.next_event(timeout))
-
-    async def next_event(self, timeout: float | None = None) -> Event | None:
-        """The next event; None when the operation has ended with its result."""
-        if self._link.waited_for and not self._pair.closed:
-            raise Busy("another task waits for what this operation brings next")
-        try:
-            event = await self._link.next_event(timeout)
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        except OperationAborted:
-            raise
-        except BaseException as error:
-            self._fail(error)
-            raise
-        return self._take(event)
-
-    async def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end and answer the result. Raises as ``receive``."""
-        if not self.ended and await self.next_event(timeout) is not None:
-            raise RemoteProtocolError("a message arrived in place of a result")
-        return self._value
-
-    def abort(self) -> None:
-        """Tell the gateway to stop. The client may begin another operation at once.
-
-        Another task that waits for a message of this one gets an `OperationAborted`.
-        """
-        if not self.ended:
-            try:
-                self._link.write(self._link.connection.abort())
-            except PynetworkError as error:
-                self._pair.lose(error)
-            finally:
-                self._end()
-                self._link.interrupt()
-
-    async def __aenter__(self) -> AsyncOperation:
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        self.abort()
 
 
 class AsyncClient:
@@ -170,7 +80,7 @@ class AsyncClient:
 
     async def open(self, verb: str, *parameters: Any) -> AsyncOperation:
         """Begin an operation of any service; see `pynetwork.service`."""
-        return await self.begin(AsyncOperation(self), verb, parameters, self.timeout)
+        return await self.begin(AsyncOperation(self, self.link), verb, parameters, self.timeout)
 
     async def begin(
         self,
@@ -250,7 +160,7 @@ class AsyncClient:
         """An operation without messages of its own: open it and wait for its result."""
         if timeout is _DEFAULT:
             timeout = self.timeout
-        operation = await self.begin(AsyncOperation(self), verb, parameters, timeout)
+        operation = await self.begin(AsyncOperation(self, self.link), verb, parameters, timeout)
         try:
             return await operation.result(timeout)
         except DeadlineExceeded as error:
@@ -441,7 +351,7 @@ class AsyncStream:
             client = self._client
             credit = client.link.connection.credit
             self._operation = await client.begin(
-                AsyncOperation(client),
+                AsyncOperation(client, client.link),
                 "stream",
                 self._parameters,
                 client.timeout,

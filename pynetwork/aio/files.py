@@ -16,9 +16,10 @@ from handshakes.chunks import Work
 from handshakes.errors import ConnectionLost, DeadlineExceeded, LocalProtocolError, RemoteProtocolError
 from handshakes.messages import Bytes, Message
 from handshakes.transfer import Code
-from pynetwork.aio.client import AsyncClient, AsyncOperation
+from pynetwork.aio.client import AsyncClient
 from pynetwork.aio.lanes import AsyncLanes
 from pynetwork.aio.link import to_the_end
+from pynetwork.aio.operation import AsyncOperation
 from pynetwork.files import Progress, TransferReport, make_download, make_upload
 from pynetwork.files.conversation import SILENCE_TIMEOUT, Begin, Conversation, Hear, Request, Say, Step
 from pynetwork.files.jobs import Job, JobLane

@@ -38,7 +38,7 @@ from pynetwork.transport import backoff
 
 if TYPE_CHECKING:
     from pynetwork.client import Client
-    from pynetwork.files.jobs import Progress
+    from pynetwork.files.progress import Progress
 
 __all__ = [
     "BackupReport",

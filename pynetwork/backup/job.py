@@ -23,7 +23,8 @@ from pynetwork.backup.plan import BackupPlan, Options
 from pynetwork.client import CallerOperation, Client
 from pynetwork.files.conversation import next_answer
 from pynetwork.files.folders import is_no_file
-from pynetwork.files.jobs import Carrier, Progress
+from pynetwork.files.jobs import Carrier
+from pynetwork.files.progress import Progress
 from pynetwork.lanes import Lanes
 from pynetwork.transport import backoff
 

@@ -29,8 +29,8 @@ from pynetwork.files import compression
 from pynetwork.files.conversation import Conversation
 from pynetwork.files.downloads import Download
 from pynetwork.files.folders import Folder, reason_for
-from pynetwork.files.jobs import Progress
 from pynetwork.files.partials import PartialFile
+from pynetwork.files.progress import Progress
 
 __all__ = ["BackupPlan", "Options", "Pace", "local_reason"]
 

@@ -35,7 +35,7 @@ from pynetwork.backup.sending import RestoreOptions, RestorePlan, Wanted
 from pynetwork.backup.source import Key, Source, SourceFolder
 from pynetwork.client import Client
 from pynetwork.files.conversation import next_answer
-from pynetwork.files.jobs import Progress
+from pynetwork.files.progress import Progress
 from pynetwork.lanes import Lanes
 from pynetwork.transport import backoff
 

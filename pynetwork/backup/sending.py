@@ -31,7 +31,8 @@ from pynetwork.backup.source import Source
 from pynetwork.client import CallerOperation
 from pynetwork.files.conversation import Conversation
 from pynetwork.files.folders import Folder
-from pynetwork.files.jobs import DAMAGED, Asked, Carrier, Progress
+from pynetwork.files.jobs import DAMAGED, Asked, Carrier
+from pynetwork.files.progress import Progress
 from pynetwork.files.reading import Reader, RowFields
 from pynetwork.files.uploads import Upload, UploadLane
 from pynetwork.pacing import Bottleneck

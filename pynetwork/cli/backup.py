@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pynetwork.backup import BackupReport, Options, PruneReport, backup, choose, prune_share
@@ -100,42 +101,17 @@ def priority(arguments: argparse.Namespace) -> bool | None:
 def run(arguments: argparse.Namespace) -> int:
     """Back up; 0 when all that was chosen is here."""
     output = Output(arguments)
-    if arguments.delete_after_verify and arguments.older_than is None:
-        raise CommandFailed("--delete-after-verify needs --older-than AGE, as in --older-than 7d", Exit.USAGE)
-    if not arguments.delete_after_verify and (arguments.older_than is not None or arguments.dry_run):
-        raise CommandFailed(
-            "--older-than and --dry-run are about what --delete-after-verify removes",
-            Exit.USAGE,
-            "--changed-before AGE chooses what is backed up.",
-        )
-    chosen = choose(
-        arguments.pattern,
-        arguments.glob,
-        arguments.min_size,
-        arguments.max_size,
-        arguments.changed_within,
-        arguments.changed_before,
-    )
-    options = Options(
-        checksum=arguments.checksum,
-        owner=arguments.owner,
-        mirror_deletes=arguments.mirror_deletes,
-        durable=not arguments.not_durable,
-        compress=False if arguments.no_compress else None,
-        low_priority=priority(arguments),
-        limit=arguments.limit,
-        follow=arguments.follow,
-        chosen=chosen,
-    )
+    _check_pruning(arguments)
+    options = _options_of(arguments)
     arguments.address = arguments.source.address
     controller = make_controller(arguments)
+    get_client = partial(controller.get_client, arguments.wait or None)
     share, destination = arguments.source.folder, arguments.destination
-    wait = arguments.wait or None
     stop = threading.Event() if arguments.follow else None
     with progress_for(arguments, output) as progress, _ended_by_signals(stop):
         try:
             report = backup(
-                lambda: controller.get_client(wait),
+                get_client,
                 controller.address,
                 share,
                 destination,
@@ -149,16 +125,45 @@ def run(arguments: argparse.Namespace) -> int:
             raise
     code = report_backup(output, report, "backed up")
     if arguments.delete_after_verify and code in (Exit.OK, Exit.NOTHING):
+        dry_run = True if arguments.dry_run else None
         pruned = prune_share(
-            lambda: controller.get_client(wait),
-            share,
-            destination,
-            older_than=arguments.older_than,
-            dry_run=True if arguments.dry_run else None,
-            chosen=chosen,
+            get_client, share, destination, older_than=arguments.older_than, dry_run=dry_run, chosen=options.chosen
         )
         return max(code, _report_pruning(output, pruned))
     return code
+
+
+def _check_pruning(arguments: argparse.Namespace) -> None:
+    """Refuse options about removing files that do not go together."""
+    if arguments.delete_after_verify and arguments.older_than is None:
+        raise CommandFailed("--delete-after-verify needs --older-than AGE, as in --older-than 7d", Exit.USAGE)
+    if not arguments.delete_after_verify and (arguments.older_than is not None or arguments.dry_run):
+        raise CommandFailed(
+            "--older-than and --dry-run are about what --delete-after-verify removes",
+            Exit.USAGE,
+            "--changed-before AGE chooses what is backed up.",
+        )
+
+
+def _options_of(arguments: argparse.Namespace) -> Options:
+    return Options(
+        checksum=arguments.checksum,
+        owner=arguments.owner,
+        mirror_deletes=arguments.mirror_deletes,
+        durable=not arguments.not_durable,
+        compress=False if arguments.no_compress else None,
+        low_priority=priority(arguments),
+        limit=arguments.limit,
+        follow=arguments.follow,
+        chosen=choose(
+            arguments.pattern,
+            arguments.glob,
+            arguments.min_size,
+            arguments.max_size,
+            arguments.changed_within,
+            arguments.changed_before,
+        ),
+    )
 
 
 @contextlib.contextmanager

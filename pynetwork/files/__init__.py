@@ -15,7 +15,8 @@ from handshakes.errors import ConfigurationError
 from handshakes.manifest import CHUNK_LIMIT, Skipped
 from handshakes.paths import check_path
 from pynetwork.files.downloads import Download, list_share
-from pynetwork.files.jobs import Progress, TransferReport
+from pynetwork.files.jobs import TransferReport
+from pynetwork.files.progress import Progress
 from pynetwork.files.uploads import Upload
 from pynetwork.lanes import Lanes, OneLane
 

@@ -30,8 +30,9 @@ from handshakes.transfer import (
 from pynetwork.client import Client
 from pynetwork.files.conversation import Begin, Conversation, End, Hear, Say, converse
 from pynetwork.files.folders import Folder, folds_case, reason_for
-from pynetwork.files.jobs import Asked, Carrier, Job, JobLane, Progress
+from pynetwork.files.jobs import Asked, Carrier, Job, JobLane
 from pynetwork.files.partials import PartialFile, TargetExists, write_file
+from pynetwork.files.progress import Progress
 
 __all__ = ["Download", "DownloadLane", "list_share", "other_entry"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -22,18 +21,15 @@ from pynetwork.client import CallerOperation, Client
 from pynetwork.files.conversation import Conversation, await_end, converse, next_answer
 from pynetwork.files.folders import Turn
 from pynetwork.files.partials import PartialFile
+from pynetwork.files.progress import Display, Progress
 from pynetwork.lanes import Lanes, LanesReport, OneLane
 
-__all__ = ["DAMAGED", "Asked", "Carrier", "Job", "JobLane", "Progress", "TransferReport"]
-
-Progress = Callable[[int, int, int, int], object]
-"""Called now and then with bytes done, bytes in all, files done and files in all."""
+__all__ = ["DAMAGED", "Asked", "Carrier", "Job", "JobLane", "TransferReport"]
 
 DAMAGED = "it arrived damaged several times"
 _CHANGED = "it changed while it was read"
 _TOO_LARGE = "it is too large to be moved"
 
-_REFRESH = 0.05
 _IDLE_LOOK = 0.05
 _LONG_WAY = 0.01
 _FIRST_WINDOW = 4 << 20
@@ -76,44 +72,6 @@ class TransferReport:
         return values
 
 
-class _Display:
-    """Shows progress, at most every `_REFRESH` seconds: by tqdm on stderr or by a callable."""
-
-    def __init__(self, progress: bool | Progress | None, name: str, plan: ChunkPlan) -> None:
-        self._plan = plan
-        self._call = progress if callable(progress) else None
-        self._next = 0.0
-        self._bar: tqdm[Any] | None = None
-        wanted = sys.stderr is not None and sys.stderr.isatty() if progress is None else progress is True
-        if wanted:
-            # Only now: importing it takes half as long as numpy.
-            from tqdm import tqdm  # noqa: PLC0415
-
-            self._bar = tqdm(
-                total=plan.bytes_total, desc=name, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr
-            )
-
-    def show(self, *, last: bool = False) -> None:
-        """Show how far the plan is, unless that was done a moment ago."""
-        now = time.monotonic()
-        if now < self._next and not last:
-            return
-        self._next = now + _REFRESH
-        plan = self._plan
-        if self._call is not None:
-            self._call(plan.bytes_done, plan.bytes_total, plan.files_done, plan.files_total)
-        if self._bar is not None:
-            self._bar.total = plan.bytes_total
-            self._bar.set_postfix_str(f"{plan.files_done}/{plan.files_total} files", refresh=False)
-            self._bar.update(plan.bytes_done - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.refresh()
-            self._bar.close()
-
-
 class Job(ABC):
     """One download or upload over lanes. ``changed`` guards the plan and wakes lanes that wait for work."""
 
@@ -127,7 +85,7 @@ class Job(ABC):
         self.turn = Turn()
         self.listeners: list[Callable[[], object]] = []
         self._progress = progress
-        self._display: _Display | None = None
+        self._display: Display | None = None
         self._prepared = False
         self._preparing = threading.Lock()
         self._lanes = lanes
@@ -212,7 +170,7 @@ class Job(ABC):
     def prepared(self) -> None:
         """The plan is made: from now on its progress is shown."""
         self._prepared = True
-        self._display = _Display(self._progress, self.name, self.plan)
+        self._display = Display(self._progress, self.name, self.plan)
         self._display.show(last=True)
 
     def notify(self) -> None:

@@ -15,7 +15,8 @@ from handshakes.messages import Message
 from handshakes.transfer import ChunkHead, Code, PutHead, Receipt, Status, decode_receipt, encode_rows
 from pynetwork.files.conversation import Conversation, Request
 from pynetwork.files.folders import Folder, NotAFile, reason_for, walk
-from pynetwork.files.jobs import Asked, Carrier, Job, JobLane, Progress
+from pynetwork.files.jobs import Asked, Carrier, Job, JobLane
+from pynetwork.files.progress import Progress
 from pynetwork.files.reading import DigestCache, Reader, RowFields
 
 __all__ = ["Upload", "UploadLane"]

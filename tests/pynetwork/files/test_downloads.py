@@ -18,7 +18,7 @@ from handshakes.manifest import Entry, Skipped, encode_file
 from handshakes.messages import Message
 from handshakes.paths import partial_name
 from handshakes.transfer import ChunkHead, Code, Status, Want, encode_rows
-from pynetwork.files import answering, downloads, jobs, partials, sharing
+from pynetwork.files import answering, downloads, partials, progress, sharing
 from pynetwork.files.answering import Answerer
 from pynetwork.files.conversation import Conversation
 from pynetwork.files.folders import Folder
@@ -405,7 +405,7 @@ def test_an_error_in_the_callers_own_code_ends_the_job(here: Site, monkeypatch: 
         if done:
             raise ZeroDivisionError
 
-    monkeypatch.setattr(jobs, "_REFRESH", 0)
+    monkeypatch.setattr(progress, "_REFRESH", 0)
     with pytest.raises(ZeroDivisionError):
         here.download(progress=fail)
     assert tree(here.target) == {}

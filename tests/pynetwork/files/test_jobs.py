@@ -213,29 +213,7 @@ def test_what_is_asked_for_is_bounded(here: Site, monkeypatch: pytest.MonkeyPatc
     assert max(outstanding) <= (48 << 10) + (32 << 10)
 
 
-# Progress and report
-
-
-def test_progress_is_shown_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = idle()
-    job.add([entry(5)])
-    told: list[tuple[int, ...]] = []
-    now = [0.0]
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: now[0])
-    display = jobs._Display(lambda *figures: told.append(figures), "job", job.plan)
-    display.show()
-    display.show()
-    assert told == [(0, 5, 0, 1)]
-    now[0] += 0.06
-    display.show()
-    display.show(last=True)
-    assert len(told) == 3
-    display.close()
-
-
-def test_without_standard_error_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stderr", None)
-    assert jobs._Display(None, "job", idle().plan)._bar is None
+# Report
 
 
 def test_a_job_without_files_is_done_at_once() -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from handshakes.errors import ConfigurationError
 from pynetwork.series.engine.contents import decode, proved
 from pynetwork.series.engine.database import FILE, Database
-from pynetwork.series.engine.schema import FIGURES, StoreDamaged, translated
+from pynetwork.series.engine.schema import FIGURES, StoreDamaged, named, translated
 from pynetwork.series.engine.zones import extents
 
 __all__ = ["BackedUp", "back_up"]
@@ -76,9 +76,12 @@ def _check(copy: sqlite3.Connection, partial: Path) -> int:
     for row in copy.execute("SELECT * FROM block").fetchall():
         figures = dict(zip(FIGURES, row, strict=True))
         data = copy.execute("SELECT data, digest FROM content WHERE id = ?", (figures["id"],)).fetchone()
-        block = None if data is None else decode(proved(*data), figures["count"], figures["width"], figures["base"])
-        if block is None or not extents(block).items() <= figures.items():
-            raise StoreDamaged(f"block {figures['id']} in the copy {str(partial)!r} is not what is known of it")
+        with named(f"block {figures['id']} of the store that was copied to {str(partial.parent)!r}"):
+            if data is None:
+                raise StoreDamaged("it is missing")
+            block = decode(proved(*data), figures["count"], figures["width"], figures["base"])
+            if not extents(block).items() <= figures.items():
+                raise StoreDamaged("it is not what is known of it")
         records += figures["count"]
     for (places,) in copy.execute("SELECT places FROM gone"):
         records -= len(places) // 4

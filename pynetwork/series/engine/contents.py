@@ -70,7 +70,7 @@ def digest(data: Bytes) -> int:
 def proved(data: bytes, known: int) -> bytes:
     """``data``, whose digest must be the one that is ``known``. Raises `StoreDamaged`."""
     if digest(data) != known:
-        raise StoreDamaged("bytes of the store are not those that were written; go back to a backup of it")
+        raise StoreDamaged("its bytes are not those that were written")
     return data
 
 
@@ -102,4 +102,4 @@ def _cuts_by_size(sizes: Array) -> Iterator[tuple[int, int]]:
 
 def _check(fits: bool) -> None:
     if not fits:
-        raise StoreDamaged("a block's bytes do not fit what is known of it; go back to a backup of the store")
+        raise StoreDamaged("its bytes do not fit what is known of it")

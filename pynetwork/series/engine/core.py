@@ -18,7 +18,7 @@ from pynetwork.series.engine.database import Database
 from pynetwork.series.engine.horizon import Horizon
 from pynetwork.series.engine.ordering import TILE, latest, order_of, tiled, where_equal
 from pynetwork.series.engine.recent import Recent
-from pynetwork.series.engine.schema import FIGURES
+from pynetwork.series.engine.schema import FIGURES, named
 from pynetwork.series.engine.versions import Change, Version, Versions
 from pynetwork.series.engine.zones import Figures, Zones, extents, figures_of
 
@@ -44,7 +44,7 @@ class Core:
 
     def _load(self, clock: Callable[[], int]) -> None:
         with self.database.transaction() as connection:
-            zones, gone, recent = _what_is_there(connection)
+            zones, gone, recent = self._what_is_there(connection)
             reserved = _reserved(connection)
             last = connection.execute("SELECT MAX(id) FROM content").fetchone()[0]
             unseen = [number for (number,) in connection.execute("SELECT id FROM unseen")]
@@ -56,10 +56,25 @@ class Core:
         self._last_run = int(zones.column("run").max()) if len(zones) else 0
         self._uncertain = False
 
+    def _what_is_there(self, connection: sqlite3.Connection) -> tuple[Zones, dict[int, Array], Recent]:
+        """What stands in the file: the blocks, what is gone of them, and the recent part."""
+        zones = Zones(connection.execute("SELECT * FROM block ORDER BY id"))
+        gone = {
+            number: numpy.frombuffer(places, "<i4")
+            for number, places in connection.execute("SELECT id, places FROM gone")
+        }
+        rows = connection.execute("SELECT data, digest, count, width FROM journal ORDER BY id").fetchall()
+        recent = Recent()
+        if rows:
+            with named(f"the journal of the store {str(self.database.path.parent)!r}"):
+                # A later put replaces what it repeats, here as when it came.
+                recent.add(latest(joined([decode(proved(data, known), *sizes) for data, known, *sizes in rows])))
+        return zones, gone, recent
+
     def _load_again(self) -> None:
         """Let memory hold what stands on the disk."""
         with self.database.transaction() as connection:
-            there, reserved = _what_is_there(connection), _reserved(connection)
+            there, reserved = self._what_is_there(connection), _reserved(connection)
         self.versions.renew(*there, reserved)
         self._uncertain = False
 
@@ -263,20 +278,6 @@ def without(block: Block, gone: Array | None) -> Block:
     kept = numpy.ones(len(block), numpy.bool_)
     kept[gone] = False
     return block.take(kept)
-
-
-def _what_is_there(connection: sqlite3.Connection) -> tuple[Zones, dict[int, Array], Recent]:
-    """What stands in the file: the blocks, what is gone of them, and the recent part."""
-    zones = Zones(connection.execute("SELECT * FROM block ORDER BY id"))
-    gone = {
-        number: numpy.frombuffer(places, "<i4") for number, places in connection.execute("SELECT id, places FROM gone")
-    }
-    rows = connection.execute("SELECT data, digest, count, width FROM journal ORDER BY id").fetchall()
-    recent = Recent()
-    if rows:
-        # A later put replaces what it repeats, here as when it came.
-        recent.add(latest(joined([decode(proved(data, known), *sizes) for data, known, *sizes in rows])))
-    return zones, gone, recent
 
 
 def _reserved(connection: sqlite3.Connection) -> int:

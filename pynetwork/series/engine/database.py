@@ -18,7 +18,7 @@ from handshakes.errors import Closed
 from handshakes.records import Block
 from pynetwork.series.engine.contents import decode, proved
 from pynetwork.series.engine.lock import StoreLock
-from pynetwork.series.engine.schema import PAGE, StoreDamaged, connect, prepare, translated
+from pynetwork.series.engine.schema import PAGE, StoreDamaged, connect, named, prepare, translated
 from pynetwork.series.engine.zones import Figures
 
 __all__ = ["FILE", "Database"]
@@ -148,16 +148,18 @@ class Database:
             # All rows are fetched, though it is one: a statement before its end keeps the log from being used again.
             found = connection.execute("SELECT data, digest FROM content WHERE id = ?", (number,)).fetchall()
         if not found:
-            raise StoreDamaged(f"block {number} of the store {str(self.path.parent)!r} is missing; go back to a backup")
-        try:
+            raise StoreDamaged(f"{self._block_name(number)} is missing; go back to a backup of it")
+        with named(self._block_name(number)):
             return proved(*found[0])
-        except StoreDamaged as error:
-            raise StoreDamaged(f"block {number} of the store {str(self.path.parent)!r} is damaged: {error}") from error
 
     def read(self, figures: Figures) -> Block:
         """The records of one block as they were written, also those that are gone."""
         data = self.content(figures["id"])
-        return decode(data, figures["count"], figures["width"], figures["base"])
+        with named(self._block_name(figures["id"])):
+            return decode(data, figures["count"], figures["width"], figures["base"])
+
+    def _block_name(self, number: int) -> str:
+        return f"block {number} of the store {str(self.path.parent)!r}"
 
     def close(self) -> None:
         """Close the file. Reading and writing raise `Closed` from now on."""

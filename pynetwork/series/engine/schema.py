@@ -24,7 +24,7 @@ from typing import Final
 
 from handshakes.errors import ConfigurationError, PynetworkError
 
-__all__ = ["FIGURES", "FORMAT", "PAGE", "StoreDamaged", "connect", "prepare", "translated"]
+__all__ = ["FIGURES", "FORMAT", "PAGE", "StoreDamaged", "connect", "named", "prepare", "translated"]
 
 FORMAT: Final = 1
 """Version of the layout on disk, in the file's ``user_version``."""
@@ -95,6 +95,15 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             cursor.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA application_id={_APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT;"
             )
+
+
+@contextlib.contextmanager
+def named(what: str) -> Iterator[None]:
+    """Let a `StoreDamaged` that is raised in here say that it is about ``what``, and what to do."""
+    try:
+        yield
+    except StoreDamaged as error:
+        raise StoreDamaged(f"{what} is damaged: {error}; go back to a backup of it") from error
 
 
 @contextlib.contextmanager

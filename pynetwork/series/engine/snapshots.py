@@ -126,7 +126,7 @@ class Snapshot:
         recent = list(self.recent())
         widths |= {part.width for part in recent}
         if len(widths) != 1 or -1 in widths:
-            return joined([parts.get(index) or self.read(index) for index in range(len(whole))] + recent)
+            return joined([parts[at] if at in parts else self.read(at) for at in range(len(whole))] + recent)
         counts = self.column("count").tolist()
         total = sum(len(parts[index]) if index in parts else counts[index] for index in range(len(whole)))
         rows = numpy.empty(total + sum(map(len, recent)), row_type(widths.pop()))

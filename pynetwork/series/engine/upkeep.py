@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 __all__ = ["Chore", "Upkeep"]
+
+logger = logging.getLogger("pynetwork.series")
 
 
 class Chore(NamedTuple):
@@ -18,8 +21,8 @@ class Chore(NamedTuple):
 
 
 class Upkeep:
-    """Does ``chores`` when they are due, as `look` is called, and at times by itself. What fails is tried again then;
-    ``failure`` is the last that did.
+    """Does ``chores`` when they are due, as `look` is called, and at times by itself. What fails is tried again then,
+    and is told in the log, once until it is done; ``failure`` is the last that did.
     """
 
     def __init__(self, chores: Sequence[Chore], every: float = 1.0) -> None:
@@ -28,6 +31,7 @@ class Upkeep:
         self._wanted = threading.Event()
         self._stopping = False
         self.failure: Exception | None = None
+        self._told: dict[Chore, str] = {}
         # Nothing is lost when it ends in the middle of something, so it does not keep a program from ending.
         self._thread = threading.Thread(target=self._run, name="series-upkeep", daemon=True)
         self._thread.start()
@@ -58,5 +62,12 @@ class Upkeep:
                 try:
                     if chore.due():
                         chore.do()
+                        self._told.pop(chore, None)
                 except Exception as error:
-                    self.failure = error
+                    self._tell(chore, error)
+
+    def _tell(self, chore: Chore, error: Exception) -> None:
+        self.failure = error
+        if self._told.get(chore) != repr(error):
+            self._told[chore] = repr(error)
+            logger.warning("the store can't be kept in order, and tries again: %s", error)

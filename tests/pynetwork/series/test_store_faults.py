@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -430,8 +431,8 @@ def test_the_store_folds_small_puts_by_itself(store: SeriesStore) -> None:
     assert store.count(KeyRange.everything()) == 17 * 4000
 
 
-@pytest.mark.parametrize(("table", "count"), [("content", 5000), ("journal", 3)])
-def test_a_flipped_bit_is_told(tmp_path: Path, table: str, count: int) -> None:
+@pytest.mark.parametrize(("table", "count", "what"), [("content", 5000, "block 1"), ("journal", 3, "the journal")])
+def test_a_flipped_bit_is_told(tmp_path: Path, table: str, count: int, what: str) -> None:
     with SeriesStore(tmp_path) as store:
         store.put(rows(count))
     with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
@@ -439,7 +440,8 @@ def test_a_flipped_bit_is_told(tmp_path: Path, table: str, count: int) -> None:
         changed = bytearray(data)
         changed[40] ^= 4
         connection.execute(f"UPDATE {table} SET data = ? WHERE id = ?", (bytes(changed), number))
-    with pytest.raises(StoreDamaged, match="not those that were written; go back to a backup"):
+    told = f"{what} of the store {str(tmp_path)!r} is damaged: its bytes are not those that were written; go back to a"
+    with pytest.raises(StoreDamaged, match=re.escape(told)):
         read_all(tmp_path)
 
 

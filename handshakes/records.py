@@ -33,6 +33,7 @@ __all__ = [
     "block_of",
     "joined",
     "row_type",
+    "rows_of",
 ]
 
 Array: TypeAlias = "numpy.typing.NDArray[Any]"
@@ -294,8 +295,17 @@ def block_of(keys: Array, payloads: Sequence[Bytes]) -> Block:
     sizes = numpy.fromiter(map(len, payloads), numpy.int64, len(payloads))
     data = numpy.frombuffer(b"".join(payloads), numpy.uint8)
     if len(sizes) and (sizes == sizes[0]).all():
-        return _rows(keys, data, int(sizes[0]))
+        return rows_of(keys, data, int(sizes[0]))
     return Ragged(keys, data, numpy.cumsum(sizes))
+
+
+def rows_of(keys: Array, data: Bytes | Array, width: int) -> Rows:
+    """Records with these keys and payloads of ``width`` bytes, which lie one after another in ``data``."""
+    block = Rows(numpy.empty(len(keys), row_type(width)))
+    matrix = block.matrix()
+    matrix[:, : KEY.itemsize] = numpy.ascontiguousarray(keys).view(numpy.uint8).reshape(len(keys), KEY.itemsize)
+    matrix[:, KEY.itemsize :] = numpy.frombuffer(data, numpy.uint8).reshape(len(keys), width)
+    return block
 
 
 def joined(blocks: Sequence[Block]) -> Block:
@@ -335,12 +345,3 @@ def _payload_bytes(block: Block) -> Array:
         return block.data
     assert isinstance(block, Rows)
     return block.matrix()[:, KEY.itemsize :].reshape(-1)
-
-
-def _rows(keys: Array, data: Array, width: int) -> Rows:
-    rows = numpy.empty(len(keys), row_type(width))
-    block = Rows(rows)
-    matrix = block.matrix()
-    matrix[:, : KEY.itemsize] = keys.view(numpy.uint8).reshape(len(keys), KEY.itemsize)
-    matrix[:, KEY.itemsize :] = data.reshape(len(keys), width)
-    return block

@@ -15,8 +15,7 @@ import numpy
 import numpy.typing
 
 from handshakes.errors import ConfigurationError, ValueNotSupported, ValueTooLarge
-from handshakes.messages import Bytes
-from handshakes.records import FIELDS, GREATEST, KEY, LEAST, Block, Key, Ragged, Rows, row_type
+from handshakes.records import FIELDS, GREATEST, KEY, LEAST, Block, Key, Ragged, Rows, row_type, rows_of
 from pynetwork.series.columns import fitted
 from pynetwork.series.payloads import BytesPayloadType, PayloadType
 from pynetwork.series.record import DecodedRecords
@@ -303,7 +302,7 @@ def _encoded(
         head = head[numpy.array(valid, numpy.bool_)]
         data, sizes = payload_type.encode_all(list(itertools.compress(values, valid)))
     if isinstance(sizes, int):
-        return _rows(head, data, sizes)
+        return rows_of(head, data, sizes)
     return Ragged(head, numpy.frombuffer(data, numpy.uint8), sizes)
 
 
@@ -326,15 +325,6 @@ def _encodes(value: Any, payload_type: PayloadType[Any]) -> bool:
     except ValueNotSupported:
         return False
     return True
-
-
-def _rows(head: Array, data: Bytes | Array, width: int) -> Rows:
-    rows = numpy.empty(len(head), row_type(width))
-    block = Rows(rows)
-    matrix = block.matrix()
-    matrix[:, : KEY.itemsize] = numpy.ascontiguousarray(head).view(numpy.uint8).reshape(len(head), KEY.itemsize)
-    matrix[:, KEY.itemsize :] = numpy.frombuffer(data, numpy.uint8).reshape(len(head), width)
-    return block
 
 
 # Back
@@ -385,7 +375,7 @@ def array_from(
     if isinstance(block, Ragged):
         # All have one size, as they fit.
         data = block.data if width else b""
-        array = _rows(block.head, data, width).rows.view(dtype)
+        array = rows_of(block.head, data, width).rows.view(dtype)
     elif isinstance(block, Rows) and block.width == width:
         array = block.rows.view(dtype)
     else:

@@ -10,6 +10,7 @@ import numpy
 import numpy.typing
 
 from handshakes.records import Block, joined
+from pynetwork.series.engine.ordering import in_order, order_of, series_begins
 from pynetwork.series.record import SeriesKey
 
 __all__ = ["SeriesFigures", "by_series", "figures_of", "last_of", "newest_of"]
@@ -27,25 +28,21 @@ class SeriesFigures:
     last: int
 
 
-def _ordered(block: Block) -> tuple[Array, Array, Array]:
-    """The order of the records by series, then cap, then acq; and at which places of it each series begins and ends."""
-    columns = [block.column(name) for name in ("cid", "mid", "moid", "cap", "acq")]
-    order = numpy.lexsort(columns[::-1])
-    changes = numpy.ones(len(order), numpy.bool_)
-    if len(order):
-        changes[1:] = False
-        for column in columns[:3]:
-            changes[1:] |= numpy.diff(column[order]) != 0
-    begins = numpy.flatnonzero(changes)
-    return order, begins, numpy.append(begins, len(order))[1:]
+def _ordered(block: Block) -> tuple[Block, Array, Array]:
+    """The records in the order of their keys, and at which of them each series begins and ends; there are some."""
+    if not in_order(block):
+        block = block.take(order_of(block))
+    begins = series_begins(block)
+    return block, begins, numpy.append(begins[1:], len(block))
 
 
 def by_series(block: Block) -> Iterator[tuple[SeriesKey, Block]]:
     """The records of each series of a block, by their time."""
-    order, begins, ends = _ordered(block)
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        part = block.take(order[begin:end])
-        yield SeriesKey(*part.key(0)[:3]), part
+    if len(block):
+        ordered, begins, ends = _ordered(block)
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            part = ordered.take(slice(begin, end))
+            yield SeriesKey(*part.key(0)[:3]), part
 
 
 def last_of(blocks: Iterable[Block]) -> Block | None:
@@ -58,8 +55,10 @@ def last_of(blocks: Iterable[Block]) -> Block | None:
 
 
 def _last_of(block: Block) -> Block:
-    order, _, ends = _ordered(block)
-    return block.take(order[ends - 1])
+    if not len(block):
+        return block
+    ordered, _, ends = _ordered(block)
+    return ordered.take(ends - 1)
 
 
 def newest_of(blocks: Iterable[Block], limit: int) -> Block | None:
@@ -76,12 +75,11 @@ def figures_of(blocks: Iterable[Block]) -> list[SeriesFigures]:
     """What each series holds, by series."""
     found: dict[SeriesKey, SeriesFigures] = {}
     for block in blocks:
-        order, begins, ends = _ordered(block)
-        caps = block.column("cap")[order]
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            name = SeriesKey(*block.key(int(order[begin]))[:3])
-            figures = found.setdefault(name, SeriesFigures(name, 0, int(caps[begin]), int(caps[begin])))
-            figures.records += end - begin
-            figures.first = min(figures.first, int(caps[begin]))
-            figures.last = max(figures.last, int(caps[end - 1]))
+        for name, part in by_series(block):
+            caps = part.column("cap")
+            first, last = int(caps[0]), int(caps[-1])
+            figures = found.setdefault(name, SeriesFigures(name, 0, first, last))
+            figures.records += len(part)
+            figures.first = min(figures.first, first)
+            figures.last = max(figures.last, last)
     return [found[name] for name in sorted(found)]

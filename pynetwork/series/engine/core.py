@@ -12,7 +12,7 @@ from typing import Final
 import numpy
 
 from handshakes.errors import Closed
-from handshakes.records import KEY, Array, Block, Ragged, Rows, joined, row_type
+from handshakes.records import Array, Block, Ragged, Rows, joined, rows_of
 from pynetwork.series.engine.contents import MOST_RECORDS, cuts, decode, digest, encode, proved
 from pynetwork.series.engine.database import Database
 from pynetwork.series.engine.horizon import Horizon
@@ -313,13 +313,6 @@ def _by_width(block: Block) -> list[Block]:
     widths = numpy.unique(sizes)
     if len(widths) > _FEW_WIDTHS:
         return [block]
-    return [_uniform(block.take(numpy.flatnonzero(sizes == width)), int(width)) for width in widths]
-
-
-def _uniform(block: Block, width: int) -> Block:
     assert isinstance(block, Ragged)
-    rows = Rows(numpy.empty(len(block), row_type(width)))
-    matrix = rows.matrix()
-    matrix[:, : KEY.itemsize] = block.keys().view(numpy.uint8).reshape(len(block), -1)
-    matrix[:, KEY.itemsize :] = block.data.reshape(len(block), width)
-    return rows
+    found = [(block.take(numpy.flatnonzero(sizes == width)), int(width)) for width in widths]
+    return [rows_of(same.head, same.data, width) for same, width in found]

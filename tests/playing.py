@@ -22,6 +22,7 @@ __all__ = [
     "Server",
     "answered",
     "batch",
+    "endless",
     "full_key",
     "header",
     "playing",
@@ -102,6 +103,19 @@ class Heard:
 
 
 Play = Callable[[Heard], Any]
+
+
+def endless(mebibytes: int) -> Play:
+    """Answers a get with records of 52 bytes, 16 of them payload: as many as there are room for in each MiB."""
+    piece = record(full_key(1, 0, 0), bytes(16)) * ((1 << 20) // 52)
+
+    def play(heard: Heard) -> None:
+        heard.answer(header(0, 0))
+        for _ in range(mebibytes):
+            heard.sock.sendall(piece)
+        heard.say(struct.pack("<i", 0) + header(0, 8) + bytes(8))
+
+    return play
 
 
 class Server:

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -128,14 +128,44 @@ def opening(verb: str, *parameters: Any, operation: int = 1) -> bytes:
     return frame(OPEN, 1, operation, b"", orjson.dumps([verb, *parameters]))
 
 
-class RawPeer:
+Raw = TypeVar("Raw", bound="RawSocket")
+
+
+class RawSocket:
+    """A socket that hears whatever comes; a context manager. Kinds of it say and hear more."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._file = sock.makefile("rb")
+
+    def rest(self) -> bytes:
+        """Everything up to the end of the connection, however that comes."""
+        found = b""
+        try:
+            while piece := self._file.read1(65536):
+                found += piece
+        except ConnectionError:
+            pass
+        return found
+
+    def close(self) -> None:
+        self._file.close()
+        self.sock.close()
+
+    def __enter__(self: Raw) -> Raw:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+class RawPeer(RawSocket):
     """A socket that says what it is told to."""
 
     def __init__(self, port: int, timeout: float = PATIENCE) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout)
+        super().__init__(socket.create_connection(("127.0.0.1", port), timeout))
         name = self.sock.getsockname()
         self.name = f"{name[0]}:{name[1]}"
-        self._file = self.sock.makefile("rb")
 
     def say(self, data: bytes) -> None:
         """Send bytes; a gateway that has hung up meanwhile is no failure here."""
@@ -156,26 +186,6 @@ class RawPeer:
         assert self.hear()[0] == HELLO
         assert self.hear()[0] == WELCOME
         return self
-
-    def rest(self) -> bytes:
-        """Everything up to the end of the connection, however that comes."""
-        found = b""
-        try:
-            while piece := self._file.read1(65536):
-                found += piece
-        except ConnectionError:
-            pass
-        return found
-
-    def close(self) -> None:
-        self._file.close()
-        self.sock.close()
-
-    def __enter__(self) -> RawPeer:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
 
 def refusals(data: bytes) -> list[list[Any]]:

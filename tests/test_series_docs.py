@@ -110,9 +110,15 @@ def test_reading_what_is_new(server: SeriesServer) -> None:
 
 
 def test_on_a_gateway(store: SeriesStore) -> None:
+    # What is done with the channel is left open there.
+    text = blocks()[MOUNTED].replace("...", "response = channel.put([record])")
     with Gateway(0) as gateway, Controller(port=gateway.port).get_client() as client:
-        names = {"gateway": gateway, "client": client, "store": store}
-        run(MOUNTED, SeriesService=SeriesService, TuplePayloadType=TuplePayloadType, **names)
+        names: dict[str, Any] = {"gateway": gateway, "client": client, "store": store}
+        names |= {"SeriesService": SeriesService, "TuplePayloadType": TuplePayloadType}
+        names["record"] = Record(Key(1, 4, 7), (21.5, 0.4))
+        exec(compile(text, "docs/series.md", "exec"), names)
+    names["response"].raise_for_status()
+    assert store.count() == 1
 
 
 def test_from_sensors(store: SeriesStore) -> None:

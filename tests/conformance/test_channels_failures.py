@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 import pytest
@@ -136,17 +139,24 @@ def test_payloads_of_another_type(channels: Channels, name: str) -> None:
 # Servers that answer too early
 
 
-def test_a_failure_while_nothing_more_is_taken(channels: Channels) -> None:
+def answered_early(channels: Channels, say: Callable[[Heard], object]) -> Any:
+    """What comes of a large put when the server hears its header, says this, and takes nothing more."""
+
     def play(heard: Heard) -> None:
-        heard.answer(FAILURE, 12)
+        heard.hear(12)
+        say(heard)
         assert done.wait(PATIENCE)
 
     done = threading.Event()
     with channels.talking(play, payload_type=FLOATS, timeout=None) as (_, channel):
         response = channel.put(many(LARGE))
         done.set()
-        assert_failed(response, Status.ERROR, Refused)
         assert not channel.connected
+        return response
+
+
+def test_a_failure_while_nothing_more_is_taken(channels: Channels) -> None:
+    assert_failed(answered_early(channels, lambda heard: heard.say(FAILURE)), Status.ERROR, Refused)
 
 
 def test_a_failure_of_one_who_hangs_up(channels: Channels) -> None:
@@ -163,28 +173,12 @@ def test_a_failure_of_one_who_hangs_up(channels: Channels) -> None:
 
 
 def test_a_put_that_is_confirmed_before_its_end(channels: Channels) -> None:
-    def play(heard: Heard) -> None:
-        heard.answer(PUT_OK, 12)
-        assert done.wait(PATIENCE)
-
-    done = threading.Event()
-    with channels.talking(play, payload_type=FLOATS, timeout=None) as (_, channel):
-        response = channel.put(many(LARGE))
-        done.set()
-        assert_failed(response, Status.UNPARSEABLE_ENTITY, RemoteProtocolError, "before it was complete")
+    response = answered_early(channels, lambda heard: heard.say(PUT_OK))
+    assert_failed(response, Status.UNPARSEABLE_ENTITY, RemoteProtocolError, "before it was complete")
 
 
 def test_an_answer_that_comes_piece_by_piece_while_a_put_is_held_up(channels: Channels) -> None:
-    def play(heard: Heard) -> None:
-        heard.hear(12)
-        heard.dribble(FAILURE)
-        assert done.wait(PATIENCE)
-
-    done = threading.Event()
-    with channels.talking(play, payload_type=FLOATS, timeout=None) as (_, channel):
-        response = channel.put(many(LARGE))
-        done.set()
-        assert_failed(response, Status.ERROR, Refused)
+    assert_failed(answered_early(channels, lambda heard: heard.dribble(FAILURE)), Status.ERROR, Refused)
 
 
 def test_a_put_that_is_held_up_again_and_again_arrives_whole(channels: Channels) -> None:
@@ -212,7 +206,7 @@ def test_a_put_that_is_held_up_again_and_again_arrives_whole(channels: Channels)
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_server_that_never_answers(channels: Channels, name: str) -> None:
-    with channels.talking(lambda heard: heard.rest(), timeout=0.2) as (_, channel):
+    with channels.talking(lambda heard: heard.rest(), timeout=0.5) as (_, channel):
         assert_failed(asked(channel, name), Status.DISCONNECTED, DeadlineExceeded, "in time")
         assert not channel.connected
 
@@ -228,10 +222,13 @@ def test_a_server_that_never_reads(channels: Channels) -> None:
 def test_a_server_that_is_slow_but_goes_on(channels: Channels) -> None:
     def play(heard: Heard) -> None:
         heard.hear(76)
-        for at in range(0, len(TWO_BYTES), 30):
-            heard.say(TWO_BYTES[at : at + 30])
-            pause.wait(0.2)
+        # Each pause is far below the time-out, all of them together are above it.
+        for at in range(0, len(TWO_BYTES), 10):
+            heard.say(TWO_BYTES[at : at + 10])
+            pause.wait(0.15)
 
     pause = threading.Event()
-    with channels.talking(play, timeout=0.6) as (_, channel):
+    with channels.talking(play, timeout=1.2) as (_, channel):
+        began = time.monotonic()
         assert list(channel.get(*BOX).data) == TWO
+        assert time.monotonic() - began > 1.2

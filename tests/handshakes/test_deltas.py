@@ -317,26 +317,39 @@ def test_a_removal_cut_anywhere_is_refused() -> None:
 # Whatever comes
 
 
+def answer_of(rows: list[GrownRow], data: memoryview) -> bytes:
+    return encode_grown_rows(rows) + data
+
+
 @given(st.binary(max_size=200), st.integers(0, 5))
 @example(bytes(100), 3)
+@example(PIECE.encode(), 0)
+@example(encode_ranges([Range(5, 10), Range(15, 1)]), 0)
+@example(DIGEST + DIGEST[::-1], 2)
+@example(encode_grown([(SMALL, [Beginning(50, DIGEST)])]), 0)
+@example(encode_grown_rows([GrownRow(Status.OK, 0o640, 2, 5, 0, DIGEST)]) + b"ABCDE", 1)
 @example(DIGEST + RAW_SMALL, 1)
 def test_garbage_is_refused_or_read(data: bytes, count: int) -> None:
-    decoders: list[Callable[[], Any]] = [
-        lambda: PieceWant.decode(data),
-        lambda: decode_ranges(data, 1 << 40),
-        lambda: decode_sums(data, count),
-        lambda: decode_grown(data),
-        lambda: decode_grown_rows(data, count),
-        lambda: RemoveHead.decode(data),
+    """What is read is all that came: said again, it is the same bytes."""
+    again: list[Callable[[], bytes]] = [
+        lambda: PieceWant.decode(data).encode(),
+        lambda: encode_ranges(decode_ranges(data, 1 << 40)),
+        lambda: b"".join(decode_sums(data, count)),
+        lambda: encode_grown(decode_grown(data)),
+        lambda: answer_of(*decode_grown_rows(data, count)),
+        lambda: RemoveHead.decode(data).encode(),
     ]
-    for decode in decoders:
+    for said in again:
         try:
-            decode()
+            found = said()
         except RemoteProtocolError:
             continue
+        assert found == data
 
 
 @given(grown, st.integers(0, 10**6), st.integers(1, 255))
+# One more beginning is announced than comes.
+@example([(SMALL, [Beginning(50, DIGEST)])], 2 + len(RAW_SMALL), 1 ^ 2)
 def test_damaged_requests_are_refused_or_read(
     files: list[tuple[Entry, list[Beginning]]], where: int, change: int
 ) -> None:
@@ -347,3 +360,4 @@ def test_damaged_requests_are_refused_or_read(
     except RemoteProtocolError:
         return
     assert all(len(each) <= MOST_BEGINNINGS for _, each in found)
+    assert encode_grown(found) == body

@@ -193,8 +193,14 @@ async def test_two_tasks_close_at_once() -> None:
     async with paired(endless.function, max_poolsize=1) as (gateway, client):
         await client.stream("endless")
         await asyncio.gather(client.close(), client.close())
-        async with controller_of(gateway).get_client():
+        assert client.closed
+        with pytest.raises(Closed, match="this client is closed"):
+            await client.ping()
+        # Its handler, of which there is one, is free for another.
+        async with controller_of(gateway).get_client() as other:
+            assert await other.ping() > 0
             await endless.ended()
+        assert (endless.began, endless.open) == (1, 0)
 
 
 @on_loop

@@ -269,6 +269,7 @@ def test_a_loop_that_ends_closes_what_is_open(end: str) -> None:
     endless = Endless()
     with serving(endless.function) as gateway:
         run(gateway.port, ENDS[end])
+        assert bool(endless.began) == ("endless" in ENDS[end])
         wait_until(lambda: not endless.open, PATIENCE)
         wait_until(lambda: not gateway._pool.handlers(), PATIENCE)
 
@@ -287,6 +288,9 @@ def test_no_thread_is_started() -> None:
     endless = Endless()
     with serving(add, endless.function) as gateway:
         run(gateway.port, USES)
+        # All of it was run: a stream of one client, and two of three lanes each.
+        assert endless.began == 7
+        wait_until(lambda: not endless.open, PATIENCE)
 
 
 def test_a_controller_serves_one_loop_after_the_other() -> None:

@@ -6,7 +6,8 @@ import socket
 import struct
 from collections.abc import Iterable
 
-PATIENCE = 20.0
+from tests.serving import PATIENCE, RawSocket
+
 GET, PUT, PUTA, GETACQ = 1, 5, 6, 7
 FAILURE = struct.pack("<iQ", -1, 0)
 LEAST = (0, -(2**63), -(2**31), -(2**63), -(2**63))
@@ -42,12 +43,11 @@ def put_records(*records: tuple[Full, bytes], with_acq: bool = False) -> bytes:
     return put(*(batch(key[0], record(key, payload, with_acq)) for key, payload in records), with_acq=with_acq)
 
 
-class RawClient:
+class RawClient(RawSocket):
     """A socket that says what it is told to, and reads answers."""
 
     def __init__(self, port: int, timeout: float = PATIENCE, sock: socket.socket | None = None) -> None:
-        self.sock = sock or socket.create_connection(("127.0.0.1", port), timeout)
-        self._file = self.sock.makefile("rb")
+        super().__init__(sock or socket.create_connection(("127.0.0.1", port), timeout))
 
     def say(self, data: bytes | Iterable[bytes]) -> RawClient:
         for piece in [data] if isinstance(data, bytes) else data:
@@ -87,23 +87,3 @@ class RawClient:
         status, size = self.header()
         assert size == 8
         return records, status, struct.unpack("<q", self.take(8))[0]
-
-    def rest(self) -> bytes:
-        """Everything up to the end of the connection, however that comes."""
-        found = b""
-        try:
-            while piece := self._file.read1(65536):
-                found += piece
-        except ConnectionError:
-            pass
-        return found
-
-    def close(self) -> None:
-        self._file.close()
-        self.sock.close()
-
-    def __enter__(self) -> RawClient:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-import struct
 import threading
 import tracemalloc
 from typing import Any
@@ -14,24 +13,20 @@ import numpy
 import pytest
 
 from handshakes.errors import Busy, Closed
-from handshakes.records import KEY, Key
+from handshakes.records import KEY
 from handshakes.tstorage import Status
 from pynetwork.series.aio_channel import AsyncChannel
 from pynetwork.series.payloads import BytesPayloadType, NumpyPayloadType
-from pynetwork.series.record import Record
 from pynetwork.series.response import ResponseAcq
 from tests.certificates import Certificates, certificates
-from tests.playing import Heard, Server, answered, full_key, header, playing, record
+from tests.conformance.channels import BOX, FLOATS, TWO, TWO_BYTES
+from tests.playing import Heard, Server, endless, playing
 from tests.pynetwork.aio.looping import a_turn, cancelled, happened, on_loop, until
 from tests.serving import PATIENCE
 
 __all__ = ["certificates"]
 
-BOX = (Key(0, 0, 0, 0, 0), Key(9, 9, 9, 9, 9))
-TWO = [Record(Key(1, 2, 3, 4, 5), b"one"), Record(Key(1, 2, 3, 5, 6), b"second")]
-TWO_BYTES = answered(*(record(full_key(*each.key), each.value) for each in TWO), acq=7)
 MIB = 1 << 20
-FLOATS = NumpyPayloadType([("value", "<f8")])
 
 
 def to(server: Server, **options: Any) -> AsyncChannel[Any]:
@@ -190,17 +185,7 @@ async def test_the_end_of_a_transport_that_was_handed_over() -> None:
 
 LIMIT = 8 * MIB
 COUNT = 200
-
-
-def endless(heard: Heard) -> None:
-    """Answers with very many records."""
-    rows = numpy.zeros(MIB // 52, [("size", "<i4"), *KEY.descr, ("payload", "V16")])
-    rows["size"], rows["cid"] = 48, 1
-    piece = rows.tobytes()
-    heard.answer(header(0, 0))
-    for _ in range(COUNT):
-        heard.sock.sendall(piece)
-    heard.say(struct.pack("<i", 0) + header(0, 8) + bytes(8))
+"""MiB of an answer."""
 
 
 def test_a_stream_takes_little_more_memory_than_its_limit() -> None:
@@ -215,7 +200,7 @@ def test_a_stream_takes_little_more_memory_than_its_limit() -> None:
             finally:
                 tracemalloc.stop()
 
-    with playing(endless) as server:
+    with playing(endless(COUNT)) as server:
         peak = asyncio.run(stream(server))
     assert sum(seen) == COUNT * (MIB // 52)
     assert 0.9 * LIMIT < peak < LIMIT + 6 * MIB

@@ -15,6 +15,7 @@ from handshakes.messages import Bytes
 from pynetwork.series import aio_wire
 from pynetwork.series.aio_wire import Wire
 from pynetwork.series.exchange import Receive, Send
+from pynetwork.transport import Deadline
 from tests.pynetwork.aio.looping import a_turn, on_loop, until
 from tests.serving import PATIENCE
 
@@ -114,17 +115,29 @@ async def test_waiting_ends_in_time() -> None:
 
 
 @on_loop
-async def test_a_slow_reader_is_waited_for_as_long_as_it_goes_on() -> None:
+async def test_a_slow_reader_is_waited_for_as_long_as_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[float | None] = []
+
+    class Noted(Deadline):
+        def __init__(self, seconds: float | None) -> None:
+            super().__init__(seconds)
+            begun.append(seconds)
+
     def read(count: int) -> None:
         while count:
-            count -= len(far.recv(min(count, 1 << 20)))
+            piece = far.recv(min(count, 1 << 20))
+            assert piece
+            count -= len(piece)
 
+    monkeypatch.setattr(aio_wire, "Deadline", Noted)
     async with wired(0.5) as (wire, far):
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         sending = asyncio.ensure_future(wire.carry_out(Send([LARGE], Kept())))
-        for _ in range(4):
+        for times in range(1, 5):
+            # The time was up before each part but the first, and begins anew as something was taken meanwhile.
+            await until(lambda times=times: len(begun) >= times)
             await asyncio.to_thread(read, len(LARGE) // 4)
-        await sending
+        assert await sending == ()
 
 
 @on_loop

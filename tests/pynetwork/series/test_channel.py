@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -15,21 +14,17 @@ import numpy
 import pytest
 
 from handshakes.errors import Busy, Closed, ConnectionLost
-from handshakes.records import KEY, Key
+from handshakes.records import KEY
 from handshakes.tstorage import Status
 from pynetwork.series.channel import Channel
 from pynetwork.series.payloads import BytesPayloadType, NumpyPayloadType
-from pynetwork.series.record import Record
 from pynetwork.transport import MemoryStream
-from tests.playing import Heard, Server, answered, full_key, header, playing, record
+from tests.conformance.channels import BOX, FLOATS, TWO, TWO_BYTES
+from tests.playing import Heard, Server, endless, header, playing
 from tests.serving import PATIENCE, Background
 from tests.waiting import wait_until
 
-BOX = (Key(0, 0, 0, 0, 0), Key(9, 9, 9, 9, 9))
-TWO = [Record(Key(1, 2, 3, 4, 5), b"one"), Record(Key(1, 2, 3, 5, 6), b"second")]
-TWO_BYTES = answered(*(record(full_key(*each.key), each.value) for each in TWO), acq=7)
 MIB = 1 << 20
-FLOATS = NumpyPayloadType([("value", "<f8")])
 
 
 def to(server: Server, **options: Any) -> Channel[Any]:
@@ -138,24 +133,13 @@ def test_an_iteration_as_a_context() -> None:
 
 LIMIT = 8 * MIB
 COUNT = 300
-"""MiB of an answer, in pieces of one."""
-
-
-def endless(heard: Heard) -> None:
-    """Answers with very many records."""
-    rows = numpy.zeros(MIB // 52, [("size", "<i4"), *KEY.descr, ("payload", "V16")])
-    rows["size"], rows["cid"] = 48, 1
-    piece = rows.tobytes()
-    heard.answer(header(0, 0))
-    for _ in range(COUNT):
-        heard.sock.sendall(piece)
-    heard.say(struct.pack("<i", 0) + header(0, 8) + bytes(8))
+"""MiB of an answer."""
 
 
 @pytest.mark.parametrize("payload_type", [NumpyPayloadType("f8,f8"), BytesPayloadType()])
 def test_a_stream_takes_little_more_memory_than_its_limit(payload_type: Any) -> None:
     seen: list[int] = []
-    with playing(endless) as server, to(server, payload_type=payload_type, memory_limit=LIMIT) as channel:
+    with playing(endless(COUNT)) as server, to(server, payload_type=payload_type, memory_limit=LIMIT) as channel:
 
         def callback(batch: Any) -> None:
             seen.append(sum(map(len, batch)) if isinstance(batch, list) else len(batch))
@@ -203,7 +187,7 @@ with Channel("127.0.0.1", port, NumpyPayloadType("f8,f8"), timeout=20.0, memory_
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the system as Linux tells it")
 @pytest.mark.parametrize(("method", "limit"), [("get_stream", LIMIT), ("get", COUNT * MIB)])
 def test_the_process_stays_as_small_too(method: str, limit: int) -> None:
-    with playing(endless) as server:
+    with playing(endless(COUNT)) as server:
         found = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(server.port), str(limit), method],
             capture_output=True,

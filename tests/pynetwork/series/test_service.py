@@ -10,6 +10,7 @@ import pytest
 
 from handshakes.errors import Closed, ConfigurationError, Forbidden, NotFound
 from handshakes.records import Key
+from handshakes.tstorage import Status
 from pynetwork.aio import AsyncController
 from pynetwork.gateway import Gateway
 from pynetwork.series.payloads import StructPayloadType
@@ -101,9 +102,13 @@ def test_a_gateway_waits_for_a_put_that_is_running() -> None:
         putting = Background(channel.put, [Record(Key(1, 2, 3, 4), b"x")])
         wait_until(lambda: store.asked)
         stopping = Background(gateway.stop, 20.0)
+        wait_until(lambda: gateway._pool._stopping)
+        assert not putting.done
+        assert not stopping.done
         store.gate.set()
         stopping.result()
         assert putting.result()
+        assert list(store.rows.values()) == [b"x"]
 
 
 async def through_asyncio(gateway: Gateway) -> None:
@@ -127,25 +132,27 @@ async def left_open(gateway: Gateway) -> None:
         channel = await client.series()
         assert await channel.get_acq(*EVERYTHING)
         await client.close()
-        assert not await channel.get_acq(*EVERYTHING)
+        assert (await channel.get_acq(*EVERYTHING)).status is Status.DISCONNECTED
+        assert not channel.connected
         await channel.close()
 
 
 def test_closing_an_asyncio_client_closes_its_channel() -> None:
     with mounted() as (gateway, _, _):
         asyncio.run(left_open(gateway))
+        wait_until(lambda: not gateway.stats()["handlers"])
 
 
-async def refused(gateway: Gateway) -> None:
+async def refused(gateway: Gateway) -> float:
     async with await AsyncController("127.0.0.1", gateway.port).get_client() as client:
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match="series"):
             await client.series()
-        assert await client.ping() > 0
+        return await client.ping()
 
 
 def test_an_asyncio_client_of_a_gateway_without_a_store() -> None:
     with Gateway(0) as gateway:
-        asyncio.run(refused(gateway))
+        assert asyncio.run(refused(gateway)) > 0
 
 
 # Recording

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -36,6 +37,16 @@ class Bare:
 
     def puta(self, *told: tuple[Full, bytes]) -> Acquired:
         return self.put_block(block(*told), with_acq=True)
+
+    def puta_all(self, puts: Iterable[Sequence[tuple[Full, bytes]]], *, folds: bool = False) -> dict[Full, bytes]:
+        """Put them one after the other, and fold then if it ``folds``; answers what there has to be."""
+        model: dict[Full, bytes] = {}
+        for told in puts:
+            self.puta(*told)
+            model.update(told)
+        if folds:
+            self.fold()
+        return model
 
     def put_block(self, given: Block, *, with_acq: bool) -> Acquired:
         put = Put(given, with_acq=with_acq)

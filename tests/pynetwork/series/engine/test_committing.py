@@ -6,27 +6,25 @@ import threading
 from types import FrameType
 from typing import Any
 
-import pytest
-
 from pynetwork.series.engine import committing
 from pynetwork.series.engine.committing import Committer
 from tests.waiting import wait_until
 
 
 class Work:
-    """Notes what it is given; the first time, it waits until ``go``."""
+    """Notes what it is given; the first time, it waits until ``go``, and the second time it fails with ``failure``."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: BaseException | None = None) -> None:
         self.groups: list[list[int]] = []
         self.go = threading.Event()
-        self.failure: BaseException | None = None
+        self._failure = failure
 
     def __call__(self, jobs: list[int]) -> None:
         self.groups.append(jobs)
         if len(self.groups) == 1:
             assert self.go.wait(20)
-            if self.failure is not None:
-                raise self.failure
+        elif len(self.groups) == 2 and self._failure is not None:
+            raise self._failure
 
 
 def commit_in_threads(committer: Committer[int], jobs: list[int], size: int = 0) -> tuple[list[threading.Thread], list]:  # type: ignore[type-arg]
@@ -39,13 +37,11 @@ def commit_in_threads(committer: Committer[int], jobs: list[int], size: int = 0)
             raised.append(error)
 
     threads = []
-    for job in jobs:
-        before = len(committer._waiting)
+    for waiting, job in enumerate(jobs):
         threads.append(threading.Thread(target=run, args=(job,)))
         threads[-1].start()
-        wait_until(
-            lambda before=before, job=job: committer._working and (len(committer._waiting) > before or job == jobs[0])
-        )
+        # The first one works, the others wait.
+        wait_until(lambda waiting=waiting: committer._working and len(committer._waiting) == waiting)
     return threads, raised
 
 
@@ -74,33 +70,27 @@ def test_a_group_is_bounded() -> None:
 
 
 def test_what_work_raises_all_of_the_group_get() -> None:
-    work = Work()
-    work.go.set()
-    work.failure = OSError("full")
+    work = Work(OSError("full"))
     committer = Committer(work)
-    with pytest.raises(OSError, match="full"):
-        committer.commit([1])
-    committer.commit([2])
-    assert work.groups == [[1], [2]]
+    threads, raised = commit_in_threads(committer, [1, 2, 3])
+    work.go.set()
+    for thread in threads:
+        thread.join()
+    assert [str(error) for error in raised] == ["full", "full"]
+    committer.commit([4])
+    assert work.groups == [[1], [2, 3], [4]]
 
 
 def test_an_interrupt_is_for_its_own_thread_alone() -> None:
-    groups: list[list[int]] = []
-
-    def work(jobs: list[int]) -> None:
-        groups.append(jobs)
-        if len(groups) == 1:
-            wait_until(lambda: len(committer._waiting) == 2)
-        elif len(groups) == 2:
-            raise KeyboardInterrupt
-
+    work = Work(KeyboardInterrupt())
     committer = Committer(work)
     threads, raised = commit_in_threads(committer, [1, 2, 3])
+    work.go.set()
     for thread in threads:
         thread.join()
     assert sorted(type(error).__name__ for error in raised) == ["InterruptedError", "KeyboardInterrupt"]
     committer.commit([4])
-    assert groups[-1] == [4]
+    assert work.groups == [[1], [2, 3], [4]]
 
 
 def test_who_leaves_while_waiting_does_not_hold_up_others() -> None:

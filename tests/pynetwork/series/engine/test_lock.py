@@ -29,7 +29,13 @@ def test_rubbish_in_the_file_names_nobody(tmp_path: Path, content: bytes) -> Non
 def test_releasing_twice_is_once(tmp_path: Path) -> None:
     lock = StoreLock(tmp_path)
     lock.release()
+    following = StoreLock(tmp_path)
+    # Which has most likely the handle that the first had.
     lock.release()
+    with pytest.raises(StoreBusy, match="already open in this process"):
+        StoreLock(tmp_path)
+    following.release()
+    StoreLock(tmp_path).release()
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:

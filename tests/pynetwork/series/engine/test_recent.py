@@ -77,6 +77,16 @@ def test_parts_are_joined_whatever_the_order_of_their_sizes(sizes: tuple[int, ..
         looked_at.add(block(*more))
         check(looked_at, model)
     check(recent, model)
+    assert records(recent.whole()) == records(looked_at.whole()) == model
+
+
+def test_what_is_more_than_twice_as_large_as_all_behind_it_is_left_as_it_is() -> None:
+    recent = Recent()
+    seen: list[list[int]] = []
+    for number, size in enumerate((7, 2, 1, 1)):
+        recent.add(block(*(((0, 0, 0, at, number), b"x") for at in range(size))))
+        seen.append([len(part) for part in recent.parts()])
+    assert seen == [[7], [7, 2], [7, 3], [11]]
 
 
 def test_nothing_is_there_at_first() -> None:

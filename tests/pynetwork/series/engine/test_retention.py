@@ -36,14 +36,9 @@ def size(model: dict[Full, bytes]) -> int:
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(puts, st.lists(st.sampled_from([-(2**63), 0, 2, 3, NOW + 1, 2**63 - 1]), min_size=1, max_size=2), st.booleans())
 def test_all_that_is_older_goes_and_nothing_else(puts: list[list[Told]], times: list[int], folds: bool) -> None:
-    model: dict[Full, bytes] = {}
     with tempfile.TemporaryDirectory() as folder, small_sizes():
         with Bare(Path(folder)) as bare:
-            for told in puts:
-                bare.puta(*told)
-                model.update(told)
-            if folds:
-                bare.fold()
+            model = bare.puta_all(puts, folds=folds)
             for before in times:
                 records, _ = held(bare.core)
                 report = expire(bare.core, before)
@@ -61,13 +56,8 @@ def test_all_that_is_older_goes_and_nothing_else(puts: list[list[Told]], times: 
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(puts, st.sampled_from([-1, 0, 33, 34, 100, 300, 700, 10**6]), st.booleans())
 def test_so_many_of_the_oldest_go_that_the_rest_fits(puts: list[list[Told]], most: int, folds: bool) -> None:
-    model: dict[Full, bytes] = {}
     with tempfile.TemporaryDirectory() as folder, small_sizes(), Bare(Path(folder)) as bare:
-        for told in puts:
-            bare.puta(*told)
-            model.update(told)
-        if folds:
-            bare.fold()
+        model = bare.puta_all(puts, folds=folds)
         records, before = held(bare.core)
         report = shrink(bare.core, most)
         left = bare.there()

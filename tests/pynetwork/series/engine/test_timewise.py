@@ -53,13 +53,8 @@ def read(bare: Bare, box: KeyRange = EVERYTHING, *, newest: bool) -> list[Told]:
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(puts, st.booleans(), boxes)
 def test_it_is_a_sorted_list(puts: list[list[Told]], folds: bool, box: KeyRange) -> None:
-    model: dict[Full, bytes] = {}
     with tempfile.TemporaryDirectory() as folder, small_sizes(), Bare(Path(folder)) as bare:
-        for told in puts:
-            bare.puta(*told)
-            model.update(told)
-        if folds:
-            bare.fold()
+        model = bare.puta_all(puts, folds=folds)
         inside = {key: payload for key, payload in model.items() if box.holds(Key(*key))}
         for newest in (False, True):
             # As many bytes of one time as are too many to be put in order together: they are there all the same.

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from handshakes.errors import ConfigurationError, ValueNotSupported
 
 __all__ = [
+    "MAGIC",
     "Abort",
     "Credit",
     "Event",
@@ -35,6 +36,9 @@ __all__ = [
     "register",
     "registry",
 ]
+
+MAGIC = b"pynetwork"
+"""The head of a hello, by which this protocol is known."""
 
 Bytes = bytes | bytearray | memoryview
 

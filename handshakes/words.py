@@ -15,11 +15,10 @@ import orjson
 from handshakes.auth import NONCE_SIZE
 from handshakes.errors import LocalProtocolError, RemoteProtocolError
 from handshakes.frames import Frame, pack_header
-from handshakes.messages import Credit, Fault, Hello, Kind
+from handshakes.messages import MAGIC, Credit, Fault, Hello, Kind
 from handshakes.values import JSON
 
 __all__ = [
-    "MAGIC",
     "SMALL",
     "credit_frame",
     "fault_frame",
@@ -37,7 +36,6 @@ __all__ = [
     "welcome_frame",
 ]
 
-MAGIC = b"pynetwork"
 SMALL = 4096
 """Limit in bytes for everything that a peer sends before it has proved itself."""
 

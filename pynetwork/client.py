@@ -13,6 +13,7 @@ from handshakes.errors import (
     Closed,
     ConnectionLost,
     DeadlineExceeded,
+    NotFound,
     PynetworkError,
     RemoteProtocolError,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pynetwork.series.channel import Channel
     from pynetwork.series.payloads import PayloadType
 
-__all__ = ["CREDIT_ITEMS", "CREDIT_SIZE", "SURELY_TAKEN", "CallerOperation", "Client", "RemoteStream"]
+__all__ = ["CREDIT_ITEMS", "CREDIT_SIZE", "NO_SERIES", "SURELY_TAKEN", "CallerOperation", "Client", "RemoteStream"]
 
 CREDIT_ITEMS = 65536
 """Items of a stream that may be on their way to a caller."""
@@ -34,6 +35,8 @@ CREDIT_SIZE = 2 * 1024 * 1024
 
 SURELY_TAKEN = 64 * 1024
 """Bytes that the system takes over even from a peer that does not read."""
+
+NO_SERIES = '{} has no series service; gateway.add_service("series", SeriesService(SeriesStore(PATH))) gives it one'
 
 _DEFAULT: Any = object()
 
@@ -326,6 +329,8 @@ class Client:
         operation = self.open("series")
         try:
             go = operation.receive(self.timeout)
+        except NotFound as error:
+            raise NotFound(NO_SERIES.format(self.peer)) from error
         except BaseException as error:
             if not operation.ended:
                 # Nobody could tell which protocol is spoken.

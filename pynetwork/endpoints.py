@@ -10,7 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from handshakes.errors import ConfigurationError, ConnectionLost, DeadlineExceeded
+from handshakes.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    PynetworkError,
+    RemoteProtocolError,
+)
 from pynetwork.transport import Deadline, TcpStream
 
 if TYPE_CHECKING:
@@ -18,14 +25,20 @@ if TYPE_CHECKING:
 
     from pynetwork.tls import TLS
 
-__all__ = ["addresses_for", "connect", "listen"]
+__all__ = ["addresses_for", "connect", "explained", "listen"]
 
 
 def connect(
-    host: str, port: int, *, timeout: float | None = None, tls: ssl.SSLContext | TLS | None = None
+    host: str,
+    port: int,
+    *,
+    timeout: float | None = None,
+    tls: ssl.SSLContext | TLS | None = None,
+    peer: str = "gateway",
 ) -> TcpStream:
-    """A stream to ``host``, at any of its addresses. Raises `ConnectionLost`, `DeadlineExceeded`,
-    `AuthenticationFailed`.
+    """A stream to ``host``, at any of its addresses; ``peer`` is what errors call who should be there.
+
+    Raises `ConnectionLost`, `DeadlineExceeded`, `AuthenticationFailed`.
     """
     deadline = Deadline(timeout)
     place = f"{host}:{port}"
@@ -57,8 +70,34 @@ def connect(
         raise DeadlineExceeded(f"{place} did not answer within {timeout} s") from failure
     reason = failure.strerror or str(failure) if failure else "it has no address"
     if isinstance(failure, ConnectionRefusedError) and not ipaddress.ip_address(address[0]).is_loopback:
-        reason += "; a gateway without key= and tls= serves only the machine it runs on"
-    raise ConnectionLost(f"no gateway can be reached at {place}: {reason}") from failure
+        reason += f"; a {peer} without key= and tls= serves only the machine it runs on"
+    raise ConnectionLost(f"no {peer} can be reached at {place}: {reason}") from failure
+
+
+def explained(
+    error: OSError | UnicodeError, host: str, place: str, *, secured: bool, peer: str = "gateway"
+) -> PynetworkError:
+    """What `connect` raises for the same, for those who connect in another way; ``secured``: with TLS."""
+    # Whoever asks has it already; to import it takes a while.
+    import ssl  # noqa: PLC0415
+
+    reason = getattr(error, "strerror", None) or str(error) or "the connection was ended"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return AuthenticationFailed(f"the certificate of {place} is not trusted: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return RemoteProtocolError(f"{place} does not speak TLS as expected ({error}); does that {peer} have tls=?")
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded(f"{place} did not answer in time")
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        hint = "; a port is given by itself" if ":" in host else ""
+        return ConnectionLost(f"{host!r} is no known host: {reason}{hint}")
+    if secured and isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
+        return ConnectionLost(
+            f"{place} ended the connection in the TLS handshake ({reason}); does that {peer} have tls=?"
+        )
+    if isinstance(error, ConnectionRefusedError) and not _is_loopback(host):
+        reason += f"; a {peer} without key= and tls= serves only the machine it runs on"
+    return ConnectionLost(f"no {peer} can be reached at {place}: {reason}")
 
 
 def addresses_for(host: str | None, *, protected: bool) -> list[str]:

@@ -14,6 +14,7 @@ from handshakes.errors import (
     Closed,
     ConnectionLost,
     DeadlineExceeded,
+    NotFound,
     OperationAborted,
     PynetworkError,
     RemoteProtocolError,
@@ -22,7 +23,7 @@ from handshakes.messages import Bytes, Event, Items, Rights
 from pynetwork.aio.dialling import Dialled
 from pynetwork.aio.link import AsyncLink, run_on
 from pynetwork.aio.operation import AsyncOperation
-from pynetwork.client import CREDIT_ITEMS, CREDIT_SIZE, SURELY_TAKEN
+from pynetwork.client import CREDIT_ITEMS, CREDIT_SIZE, NO_SERIES, SURELY_TAKEN
 
 if TYPE_CHECKING:
     from pynetwork.series.aio_channel import AsyncChannel
@@ -266,6 +267,8 @@ class AsyncClient:
         operation = await self.open("series")
         try:
             go = await operation.receive(self.timeout)
+        except NotFound as error:
+            raise NotFound(NO_SERIES.format(self.peer)) from error
         except BaseException as error:
             if not operation.ended or isinstance(error, asyncio.CancelledError):
                 # Nobody could tell which protocol is spoken.

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
 from typing import Any
 
 from handshakes.errors import (
-    AuthenticationFailed,
-    ConnectionLost,
     DeadlineExceeded,
     PynetworkError,
-    RemoteProtocolError,
 )
-from pynetwork.aio.link import AsyncLink, reason_of, to_the_end
+from pynetwork.aio.link import AsyncLink, to_the_end
+from pynetwork.endpoints import explained
 from pynetwork.tls import TLS
 
 __all__ = ["connect"]
@@ -40,7 +37,7 @@ async def connect(
     except BaseException as error:
         await to_the_end(asyncio.ensure_future(_give_up(opening)))
         if isinstance(error, (OSError, UnicodeError)) and not isinstance(error, PynetworkError):
-            raise _explained(error, host, place, secured=tls is not None) from error
+            raise explained(error, host, place, secured=tls is not None) from error
         raise
     return link
 
@@ -118,31 +115,3 @@ async def _give_up(opening: asyncio.Task[AsyncLink]) -> None:
 async def _close(link: AsyncLink) -> None:
     link.close()
     await link.wait_closed()
-
-
-def _explained(error: OSError | UnicodeError, host: str, place: str, *, secured: bool) -> PynetworkError:
-    """What the blocking driver says of the same."""
-    reason = reason_of(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return AuthenticationFailed(f"the certificate of {place} is not trusted: {error.verify_message}")
-    if isinstance(error, ssl.SSLError):
-        return RemoteProtocolError(f"{place} does not speak TLS as expected ({error}); does that gateway have tls=?")
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded(f"{place} did not answer in time")
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        hint = "; a port is given by itself" if ":" in host else ""
-        return ConnectionLost(f"{host!r} is no known host: {reason}{hint}")
-    if secured and isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
-        return ConnectionLost(
-            f"{place} ended the connection in the TLS handshake ({reason}); does that gateway have tls=?"
-        )
-    if isinstance(error, ConnectionRefusedError) and not _is_loopback(host):
-        reason += "; a gateway without key= and tls= serves only the machine it runs on"
-    return ConnectionLost(f"no gateway can be reached at {place}: {reason}")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

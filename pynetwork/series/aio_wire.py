@@ -15,13 +15,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from handshakes.errors import (
-    AuthenticationFailed,
     Closed,
     ConnectionLost,
     DeadlineExceeded,
     PynetworkError,
-    RemoteProtocolError,
 )
+from pynetwork.endpoints import explained
 from pynetwork.series.exchange import Receive, Send, Sink, Unsent, ended
 from pynetwork.series.options import Options
 from pynetwork.tls import TLS
@@ -55,7 +54,7 @@ async def connect(options: Options[Any]) -> Wire:
             opening.result().close(Closed("it could not be used"))
             await opening.result().wait_closed()
         if isinstance(error, (OSError, UnicodeError)) and not isinstance(error, PynetworkError):
-            raise _explained(error, host, place) from error
+            raise explained(error, host, place, secured=tls is not None, peer="server") from error
         raise
     return wire
 
@@ -103,20 +102,6 @@ async def _wired(sock: socket.socket, make: Callable[[], Wire], context: ssl.SSL
             await making.result()[1].wait_closed()
         raise
     return wire
-
-
-def _explained(error: OSError | UnicodeError, host: str, place: str) -> PynetworkError:
-    """What the blocking driver says of the same."""
-    reason = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return AuthenticationFailed(f"the certificate of {place} is not trusted: {error.verify_message}")
-    if isinstance(error, ssl.SSLError):
-        return RemoteProtocolError(f"{place} does not speak TLS as expected ({error}); does that server have tls=?")
-    if isinstance(error, TimeoutError):
-        return DeadlineExceeded(f"{place} did not answer in time")
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        return ConnectionLost(f"{host!r} is no known host: {reason}")
-    return ConnectionLost(f"nobody can be reached at {place}: {reason}")
 
 
 class Wire(asyncio.BufferedProtocol):

@@ -144,7 +144,7 @@ class Channel(Generic[T]):
     def _dial(self) -> _Wire:
         options = self._options
         host, port = options.address
-        stream = connect(host, port, timeout=options.timeout, tls=options.tls)
+        stream = connect(host, port, timeout=options.timeout, tls=options.tls, peer="server")
         try:
             wire = _Wire(stream, options.timeout)
             if options.keyed:

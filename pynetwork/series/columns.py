@@ -27,6 +27,8 @@ def fitted(column: Array, dtype: numpy.dtype[Any]) -> Fitted:
     with fields of the same names, or else as many fields in the same order. Numbers may have any width and byte order;
     floats lose digits in a narrower float. Raises `ValueNotSupported` for a column of another kind.
     """
+    if dtype.subdtype is None and column.ndim != 1:
+        raise ValueNotSupported(f"its elements have the shape {column.shape[1:]}, where {dtype} is one value each")
     if column.dtype == dtype:
         return column, None
     if not len(column):

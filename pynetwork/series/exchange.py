@@ -132,7 +132,10 @@ def join(connection: Connection) -> Steps[None]:
     Raises `AuthenticationFailed` and whatever else the server refuses with, and `RemoteProtocolError`.
     """
     yield Send(connection.start())
-    event = yield from _next_event(connection)
+    try:
+        event = yield from _next_event(connection)
+    except RemoteProtocolError as error:
+        raise RemoteProtocolError(f"{error}; a server without key= needs none here, either") from error
     if type(event) is not Welcome:
         raise RemoteProtocolError(f"{type(event).__name__} arrived in the handshake")
     yield Send(connection.open("series", ()))

@@ -308,8 +308,9 @@ class NumpyPayloadType(_Fixed[Any]):
             )
 
     def __repr__(self) -> str:
-        shown = self._type.descr if self._type.names is not None else self._type.str
-        return f"{type(self).__name__}({shown})"
+        base, shape = self._type.subdtype or (self._type, "")
+        shown = base.str if base.names is None else base.descr
+        return f"{type(self).__name__}({shape}{shown})"
 
     def to_bytes(self, value: Any) -> bytes:
         """The payload of a value. Raises `ValueNotSupported` when it does not fit the type."""

@@ -242,8 +242,8 @@ class SeriesKey(NamedTuple):
         Raises `ValueNotSupported` for a series that no box holds: a field is at its type's maximum, or beyond.
         """
         for name, value, least, most in zip(FIELDS, self, LEAST, GREATEST, strict=False):
-            if not least <= value < most:
-                raise ValueNotSupported(f"{self} has no range: {name} must be {least} to {most - 1}")
+            if not (hasattr(value, "__index__") and least <= value < most):
+                raise ValueNotSupported(f"{self} has no range: {name} must be an integer from {least} to {most - 1}")
         start = LEAST.cap if start is None else nanoseconds(start)
         end = GREATEST.cap if end is None else nanoseconds(end)
         return KeyRange(Key(*self, start, LEAST.acq), Key(self.cid + 1, self.mid + 1, self.moid + 1, end, GREATEST.acq))

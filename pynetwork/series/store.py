@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import math
+import numbers
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import numpy
 
-from handshakes.errors import ConfigurationError, ValueNotSupported
+from handshakes.errors import ConfigurationError, ValueNotSupported, ValueTooLarge
 from handshakes.records import FIELDS, GREATEST, KEY, Array, Block, KeyRange, Rows, block_of, row_type
 from pynetwork.series.conversions import array_from, array_type, block_from, records_from, table_from
 from pynetwork.series.datafiles import read_blocks, write_blocks
@@ -88,8 +90,9 @@ class SeriesStore:
         the fields of a key and of ``payload_type``, an iterable of `Record`, columns, a table.
 
         Each gets a time of acquisition: they are unique, and rise in the order of the records. Returns what they are
-        when all is durable. Raises `ValueNotSupported` for what can't be put, such as a negative cid, `OSError` when
-        the disk is full or fails (then nothing of it is kept), and `Closed`.
+        when all is durable. Raises `ValueNotSupported` for what can't be put, such as a negative cid, `ValueTooLarge`
+        for a payload of more than 32 MiB, `OSError` when the disk is full or fails, and `Closed`; then nothing of it
+        is kept.
         """
         return self._put(records, payload_type, with_acq=False)
 
@@ -105,7 +108,7 @@ class SeriesStore:
         for block, with_acq in puts:
             try:
                 found.append(Put(block, with_acq=with_acq))
-            except ValueNotSupported as error:
+            except (ValueNotSupported, ValueTooLarge) as error:
                 found.append(error)
         self._putter.put([put for put in found if isinstance(put, Put)])
         self._upkeep.look()
@@ -133,6 +136,8 @@ class SeriesStore:
         """What is in ``box`` when the first block is asked for, block by block, in bounded memory: as it is stored, or
         the ``"oldest"`` or ``"newest"`` first, by cap; at most ``limit`` records.
         """
+        if limit is not None and limit < 0:
+            raise ConfigurationError(f"limit={limit} must be 0 or greater")
         if order not in {"stored", "oldest", "newest"}:
             raise ConfigurationError(f'order={order!r} is none: give "stored", "oldest" or "newest"')
         with self.snapshot(box) as snapshot:
@@ -240,6 +245,9 @@ class SeriesStore:
         """
         if age is None and size is None:
             raise ConfigurationError("give age= (seconds), size= (bytes), or both")
+        # What is removed does not come back: nothing is guessed of what was meant.
+        _check_amount("age", age, "seconds")
+        _check_amount("size", size, "bytes")
         found = []
         if age is not None:
             found.append(expire(self._core, self._clock() - round(age * 1e9)))
@@ -315,6 +323,12 @@ def _block(records: Any, payload_type: PayloadType[Any], *, with_acq: bool) -> B
         # As it is, since giving it times of acquisition makes a copy.
         return Rows(records.view(row_type(records.dtype.itemsize - KEY.itemsize)))
     return block_from(records, payload_type, with_acq=with_acq)
+
+
+def _check_amount(name: str, amount: Any, unit: str) -> None:
+    number = isinstance(amount, numbers.Real) and not isinstance(amount, bool)
+    if amount is not None and not (number and 0 <= amount < math.inf):
+        raise ConfigurationError(f"{name}={amount!r} must be a number of {unit} that is 0 or greater")
 
 
 def _first(blocks: Iterator[Block], limit: int) -> Iterator[Block]:

@@ -53,7 +53,9 @@ def test_nobody_is_there(channels: Channels) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     channel = channels.to(port)
-    assert_failed(channel.connect(), Status.DISCONNECTED, ConnectionLost, str(port))
+    assert_failed(
+        channel.connect(), Status.DISCONNECTED, ConnectionLost, f"no server can be reached at 127.0.0.1:{port}"
+    )
     with pytest.raises(ConnectionLost), channel:
         pass
     assert channel.close()
@@ -228,7 +230,8 @@ def test_a_key_that_does_not_grant_it(plain: Channels) -> None:
 def test_a_server_that_knows_no_key(plain: Channels) -> None:
     with plain.playing(lambda heard: heard.say(FAILURE).rest()) as server:
         channel = plain.to(server.port, key=SECRET)
-        assert_failed(channel.connect(), Status.UNPARSEABLE_ENTITY, RemoteProtocolError)
+        says = "a server without key= needs none here, either"
+        assert_failed(channel.connect(), Status.UNPARSEABLE_ENTITY, RemoteProtocolError, says)
 
 
 def test_a_server_that_hangs_up_in_the_handshake(plain: Channels) -> None:

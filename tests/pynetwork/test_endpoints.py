@@ -7,6 +7,7 @@ import itertools
 import re
 import select
 import socket
+import ssl
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -14,9 +15,15 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from handshakes.errors import ConfigurationError, ConnectionLost, DeadlineExceeded
+from handshakes.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    RemoteProtocolError,
+)
 from pynetwork import endpoints
-from pynetwork.endpoints import connect, listen
+from pynetwork.endpoints import connect, explained, listen
 from tests.serving import PATIENCE
 from tests.waiting import wait_until
 
@@ -40,6 +47,50 @@ def test_whoever_is_refused_by_another_machine_is_told_why_that_may_be(monkeypat
     for host in ("192.0.2.1", "2001:db8::1"):
         with pytest.raises(ConnectionLost, match="Connection refused; a gateway without key= and tls= serves only the"):
             connect(host, 1857)
+        with pytest.raises(ConnectionLost, match=r"no server can be .* refused; a server without key= and tls= serves"):
+            connect(host, 1857, peer="server")
+
+
+@pytest.mark.parametrize(
+    ("error", "secured", "kind", "says"),
+    [
+        (
+            ConnectionRefusedError(111, "refused"),
+            False,
+            ConnectionLost,
+            "no store can be reached at there:7: refused; a",
+        ),
+        (ConnectionResetError(104, "reset"), False, ConnectionLost, "no store can be reached at there:7: reset$"),
+        (
+            ConnectionResetError(104, "reset"),
+            True,
+            ConnectionLost,
+            r"TLS handshake \(reset\); does that store have",
+        ),
+        (
+            ssl.SSLError(1, "wrong version"),
+            True,
+            RemoteProtocolError,
+            "does not speak TLS .* does that store have",
+        ),
+        (TimeoutError(), False, DeadlineExceeded, "there:7 did not answer in time"),
+        (socket.gaierror(-2, "unknown"), False, ConnectionLost, "'there' is no known host: unknown$"),
+        (OSError(), False, ConnectionLost, "no store can be reached at there:7: the connection was ended"),
+    ],
+)
+def test_what_another_way_of_connecting_raises(error: OSError, secured: bool, kind: type[Exception], says: str) -> None:
+    found = explained(error, "there", "there:7", secured=secured, peer="store")
+    assert type(found) is kind
+    with pytest.raises(kind, match=says):
+        raise found
+
+
+def test_a_certificate_that_is_not_trusted_says_so_in_another_way_too() -> None:
+    error = ssl.SSLCertVerificationError(1, "no")
+    error.verify_message = "it is too old"
+    found = explained(error, "there", "there:7", secured=True)
+    assert type(found) is AuthenticationFailed
+    assert str(found) == "the certificate of there:7 is not trusted: it is too old"
 
 
 def test_an_unknown_host_is_named() -> None:

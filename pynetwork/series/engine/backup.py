@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from handshakes.errors import ConfigurationError
 from pynetwork.series.engine.contents import decode, proved
 from pynetwork.series.engine.database import FILE, Database
-from pynetwork.series.engine.schema import FIGURES, StoreDamaged, named, translated
+from pynetwork.series.engine.schema import FIGURES, StoreDamaged, made_folder, named, translated
 from pynetwork.series.engine.zones import extents
 
 __all__ = ["BackedUp", "back_up"]
@@ -30,13 +30,13 @@ class BackedUp(NamedTuple):
 def back_up(database: Database, folder: Path) -> BackedUp:
     """Copy the store to ``folder``, which becomes a store, while it is read and written; see that all can be read.
 
-    Raises `ConfigurationError` when a store is there, `StoreDamaged` when the copy is not what it should be, and
-    `OSError`.
+    Raises `ConfigurationError` when a store is there, or a file, `StoreDamaged` when the copy is not what it should be,
+    and `OSError`.
     """
     place = folder / FILE
     if place.exists():
         raise ConfigurationError(f"there is a store in {str(folder)!r} already; take an empty folder for the backup")
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     partial = folder / f"{FILE}.partial"
     partial.unlink(missing_ok=True)
     try:

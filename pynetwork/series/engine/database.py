@@ -18,7 +18,7 @@ from handshakes.errors import Closed
 from handshakes.records import Block
 from pynetwork.series.engine.contents import decode, proved
 from pynetwork.series.engine.lock import StoreLock
-from pynetwork.series.engine.schema import PAGE, StoreDamaged, connect, named, prepare, translated
+from pynetwork.series.engine.schema import PAGE, StoreDamaged, connect, made_folder, named, prepare, translated
 from pynetwork.series.engine.zones import Figures
 
 __all__ = ["FILE", "Database"]
@@ -39,7 +39,7 @@ class Database:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         self.path = folder / FILE
         self._lock = StoreLock(folder)
         self._process = os.getpid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import socket
@@ -21,6 +22,7 @@ except ImportError:  # Windows
 __all__ = ["StoreBusy", "StoreLock"]
 
 _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_NOT_TO_BE_WRITTEN = frozenset([errno.EROFS, errno.EACCES, errno.EPERM])
 _MOST = 4096
 # The byte that is locked on Windows, where what is locked can't be read: far behind what stands in the file.
 _LOCKED_BYTE = 1 << 20
@@ -44,7 +46,15 @@ class StoreLock:
 
     def __init__(self, folder: Path) -> None:
         self._place = folder / "lock"
-        handle = os.open(self._place, _OPEN, 0o644)
+        try:
+            handle = os.open(self._place, _OPEN, 0o644)
+        except OSError as error:
+            if error.errno in _NOT_TO_BE_WRITTEN:
+                reason = (
+                    f"{error.strerror}: a store is opened for writing, even to be read; copy it to where that may be"
+                )
+                raise OSError(error.errno, reason, str(folder)) from error
+            raise
         try:
             _lock(handle)
             # What says who holds it is not the lock, and a full disk is no reason to refuse reading.
@@ -78,7 +88,7 @@ class StoreLock:
             pid, host = int(holder["pid"]), str(holder["host"])[:256]
         except (OSError, ValueError, TypeError, KeyError):
             return StoreBusy(f"the store {folder!r} is open in another process, which does not say who it is")
-        way_out = "close it there, or reach it through a SeriesServer there"
+        way_out = "close it there, or reach it through a gateway or a SeriesServer there"
         if pid == os.getpid() and host == socket.gethostname():
             return StoreBusy(f"the store {folder!r} is already open in this process; use that one", pid, host)
         return StoreBusy(f"the store {folder!r} is open in process {pid} on {host!a}; {way_out}", pid, host)

@@ -14,6 +14,7 @@ import numpy
 
 from handshakes.errors import ValueNotSupported
 from handshakes.records import FIELDS, GREATEST, Array, Block, joined
+from handshakes.tstorage import check_sizes
 from pynetwork.series.engine.committing import Committer
 from pynetwork.series.engine.core import Core
 from pynetwork.series.engine.ordering import distinct, tiled
@@ -47,7 +48,7 @@ NOTHING: Final = Acquired(-1, -1, 0, 0)
 class Put:
     """Records to put, and afterwards what came of it. ``with_acq``: they have their times of acquisition.
 
-    Raises `ValueNotSupported` when a cid is negative.
+    Raises as `addressable`.
     """
 
     def __init__(self, block: Block, *, with_acq: bool) -> None:
@@ -202,8 +203,12 @@ def _tell(stretch: _Stretch, first: int) -> None:
 def addressable(block: Block, *, with_acq: bool) -> Block:
     """``block`` without the records that no half-open box can hold, as a field has its type's greatest value.
 
-    Raises `ValueNotSupported` when a cid is negative.
+    Raises `ValueNotSupported` when a cid is negative, `ValueTooLarge` for a payload that could not be got from a server
+    again.
     """
+    if not len(block):
+        return block
+    check_sizes(block)
     if len(block) <= _FEW:
         # Python is faster with a few integers than NumPy with their arrays.
         return _addressable_few(block, with_acq=with_acq)

@@ -24,7 +24,7 @@ from typing import Final
 
 from handshakes.errors import ConfigurationError, PynetworkError
 
-__all__ = ["FIGURES", "FORMAT", "PAGE", "StoreDamaged", "connect", "named", "prepare", "translated"]
+__all__ = ["FIGURES", "FORMAT", "PAGE", "StoreDamaged", "connect", "made_folder", "named", "prepare", "translated"]
 
 FORMAT: Final = 1
 """Version of the layout on disk, in the file's ``user_version``."""
@@ -95,6 +95,16 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             cursor.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA application_id={_APPLICATION}; PRAGMA user_version={FORMAT}; COMMIT;"
             )
+
+
+def made_folder(folder: Path) -> None:
+    """Make the folder of a store, if need be. Raises `ConfigurationError` for what is a file, and `OSError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError(
+            f"{str(folder)!r} is a file, or within one, and a store is a folder; take another name"
+        ) from error
 
 
 @contextlib.contextmanager

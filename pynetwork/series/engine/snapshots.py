@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy
 
+from handshakes.errors import ValueNotSupported
 from handshakes.records import FIELDS, Array, Block, KeyRange, Rows, joined, row_type
 from pynetwork.series.engine.contents import decode_into
 from pynetwork.series.engine.core import Core
@@ -23,10 +24,12 @@ class Snapshot:
     """The records in ``box`` as they are now. A context manager; to be closed when it is read.
 
     ``horizon``: the time of acquisition up to which it is complete, never above that of the box. The blocks that it
-    sees stay on the disk until it is closed.
+    sees stay on the disk until it is closed. Raises `ValueNotSupported` for what is no box, and `Closed`.
     """
 
     def __init__(self, core: Core, box: KeyRange) -> None:
+        if not isinstance(box, KeyRange):
+            raise ValueNotSupported(f"{box!r} is no KeyRange; that of a SeriesKey is its range()")
         self.box = box
         self._core = core
         self._version = core.hold()

@@ -42,7 +42,7 @@ class Staging:
     def add(self, block: Block) -> None:
         """Put these too. ``block`` is not changed afterwards.
 
-        Raises `ValueNotSupported` when a cid is negative, `OSError` when the disk is full; only `abort` is left then.
+        Raises as `addressable`, and `OSError` when the disk is full; only `abort` is left then.
         """
         self._check_open()
         self._lacking = True

@@ -121,6 +121,9 @@ def test_kinds(column: Any, dtype: str, expected: list[Any] | None, bad: list[in
         (numpy.ones((2, 3)), "(2,)f8", "shape"),
         (numpy.zeros(2, "i4,i4"), "i4,i4,i4", "fields f0, f1, f2"),
         (numpy.zeros(2), "i4,i4", "fields f0, f1"),
+        (numpy.zeros((2, 1)), "f8", r"shape \(1,\), where float64 is one value each"),
+        (numpy.zeros((2, 3), "i4"), "i2", "one value each"),
+        (numpy.zeros((2, 2), "i4,i4"), "i4,i4", "one value each"),
     ],
 )
 def test_columns_of_another_kind(column: Any, dtype: str, says: str) -> None:

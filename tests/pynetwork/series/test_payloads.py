@@ -240,6 +240,10 @@ def test_a_payload_is_read_as_nothing_whatever_it_holds() -> None:
         (NumpyPayloadType("i,i"), (1,), "a tuple of 2 values \\(f0, f1\\)"),
         (NumpyPayloadType("i,i"), (1, 2**31), "does not hold it"),
         (NumpyPayloadType("(2,)i4"), [1, 2, 3], "shape"),
+        (NumpyPayloadType("f8"), (1.0, 2.0), "one value each"),
+        (NumpyPayloadType("f8"), [], "one value each"),
+        (NumpyPayloadType("f8"), numpy.zeros((1, 1)), "one value each"),
+        (NumpyPayloadType("f4,f4"), ([1], 3), "one value each"),
         (NumpyPayloadType("S2"), b"abc", "does not hold it"),
         (NumpyPayloadType("V2"), b"abc", "does not hold it"),
         (BytesPayloadType(), "text", "str is not bytes"),
@@ -400,5 +404,6 @@ def test_types_show_what_they_are() -> None:
     assert repr(TuplePayloadType("if?")) == "TuplePayloadType('if?')"
     assert repr(NumpyPayloadType("<i,<d")) == "NumpyPayloadType([('f0', '<i4'), ('f1', '<f8')])"
     assert repr(NumpyPayloadType("<f4")) == "NumpyPayloadType(<f4)"
+    assert repr(NumpyPayloadType("3<f8")) == "NumpyPayloadType((3,)<f8)"
     assert repr(RegisteredPayloadType(Reading)) == "RegisteredPayloadType(Reading)"
     assert repr(BytesPayloadType()) == "BytesPayloadType()"

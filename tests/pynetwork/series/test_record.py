@@ -202,6 +202,8 @@ def test_the_range_between_two_times() -> None:
         (SeriesKey(2**31 - 1, 0, 0), "cid"),
         (SeriesKey(0, 2**63 - 1, 0), "mid"),
         (SeriesKey(0, 0, 2**31 - 1), "moid"),
+        (SeriesKey(1, 4, 1.5), "moid"),  # type: ignore[arg-type]
+        (SeriesKey("1", 4, 1), "cid"),  # type: ignore[arg-type]
     ],
 )
 def test_a_series_that_no_box_holds(series: SeriesKey, field: str) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from handshakes.errors import ConfigurationError, LocalProtocolError
+from handshakes.errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
 from handshakes.messages import Message
+from handshakes.records import Key
+from handshakes.tstorage import Status
 from pynetwork.controller import Controller
+from pynetwork.series.channel import Channel
 from pynetwork.series.server import SeriesServer
 from tests.certificates import Certificates
 from tests.pynetwork.series.memory_store import MemoryStore
@@ -114,6 +117,24 @@ def test_with_a_key_a_connection_begins_with_the_handshake() -> None:
         with RawClient(server.port) as client:
             client.say(box(GETACQ))
             assert FAILURE not in client.rest()
+
+
+def test_a_key_for_a_server_without_one_is_refused_at_once() -> None:
+    with serving() as (server, _):
+        # A wait for more than this one has would take longer.
+        channel = Channel("127.0.0.1", server.port, key=KEY, timeout=PATIENCE)
+        response = channel.connect()
+        assert response.status is Status.UNPARSEABLE_ENTITY
+        assert str(response.error).endswith("a server without key= needs none here, either")
+        with pytest.raises(RemoteProtocolError):
+            Controller(port=server.port, key=KEY, timeout=PATIENCE).get_client()
+
+
+def test_no_key_for_a_server_with_one_is_refused_at_once() -> None:
+    with serving(key=KEY) as (server, _), Channel("127.0.0.1", server.port, timeout=PATIENCE) as channel:
+        response = channel.get(Key.min(), Key.max())
+        assert response.status is Status.UNPARSEABLE_ENTITY
+        assert str(response.error).endswith("a server with key= needs the key here, too")
 
 
 def test_what_a_key_does_not_grant_fails() -> None:

@@ -81,9 +81,20 @@ def test_the_rights_of_a_key() -> None:
 
 def test_a_gateway_without_a_store() -> None:
     with Gateway(0) as gateway, controller_of(gateway).get_client() as client:
-        with pytest.raises(NotFound, match="series"):
+        with pytest.raises(NotFound, match=r'has no series service; gateway.add_service\("series"'):
             client.series()
         assert client.ping() > 0
+
+
+def test_a_gateway_without_a_store_through_asyncio() -> None:
+    async def ask(gateway: Gateway) -> None:
+        async with AsyncController("127.0.0.1", gateway.port).get_client() as client:
+            with pytest.raises(NotFound, match=r'has no series service; gateway.add_service\("series"'):
+                await client.series()
+            assert await client.ping() > 0
+
+    with Gateway(0) as gateway:
+        asyncio.run(ask(gateway))
 
 
 def test_a_gateway_stops_at_once_while_a_channel_is_idle() -> None:

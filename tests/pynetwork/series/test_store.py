@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 
-from handshakes.errors import ConfigurationError, ValueNotSupported
+from handshakes.errors import ConfigurationError, ValueNotSupported, ValueTooLarge
 from handshakes.records import Key, KeyRange, Rows, joined
-from pynetwork.series.conversions import array_type
+from handshakes.tstorage import LARGEST_PAYLOAD
+from pynetwork.series.conversions import array_type, block_from
 from pynetwork.series.payloads import BytesPayloadType, NumpyPayloadType, StructPayloadType
-from pynetwork.series.record import Record
-from pynetwork.series.store import SeriesStore
+from pynetwork.series.record import Record, SeriesKey
+from pynetwork.series.store import Acquired, SeriesStore
 from tests.pynetwork.series.engine.small import Clock, block, box, records
 
 READING = NumpyPayloadType(numpy.dtype([("value", "<f8"), ("quality", "<i4")]))
@@ -167,6 +170,50 @@ def test_retention_by_age_and_by_size(store: SeriesStore, clock: Clock) -> None:
     assert store.count() == report.records_left
     with pytest.raises(ConfigurationError, match="give age="):
         store.retain()
+
+
+@pytest.mark.parametrize("name", ["age", "size"])
+@pytest.mark.parametrize("amount", [-5, True, "90d", math.nan, math.inf])
+def test_retention_guesses_nothing(store: SeriesStore, name: str, amount: Any) -> None:
+    store.put(readings(100), READING)
+    with pytest.raises(ConfigurationError, match=f"{name}=.* must be a number of (seconds|bytes) that is 0 or greater"):
+        store.retain(**{name: amount})
+    assert store.count() == 100
+
+
+def test_a_payload_that_no_server_could_send_is_not_taken(store: SeriesStore) -> None:
+    store.put([Record(Key(1, 2, 3, 0), b"before")])
+    for size in (LARGEST_PAYLOAD + 1, 2 * LARGEST_PAYLOAD):
+        large = [Record(Key(1, 2, 3, 4), bytes(size)), Record(Key(1, 2, 3, 5), b"beside")]
+        for records_ in (large, large[:1]):
+            with pytest.raises(ValueTooLarge, match=f"has {size} bytes; at most {LARGEST_PAYLOAD}"):
+                store.put(records_)
+        with store.stage() as staging, pytest.raises(ValueTooLarge):
+            staging.add(block_from(large, BytesPayloadType()))
+        group = [(block_from(each, BytesPayloadType()), False) for each in (large, large[1:])]
+        refused, taken = store.put_group(group)
+        assert isinstance(refused, ValueTooLarge)
+        assert isinstance(taken, Acquired)
+    assert [record.value for record in store.records()] == [b"before", b"beside", b"beside"]
+    assert store.put([Record(Key(1, 2, 3, 4), bytes(LARGEST_PAYLOAD))]).kept == 1
+
+
+def test_a_series_is_no_box(store: SeriesStore) -> None:
+    with pytest.raises(ValueNotSupported, match=r"that of a SeriesKey is its range\(\)"):
+        list(store.records(SeriesKey(1, 2, 3)))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="limit=-1 must be 0 or greater"):
+        list(store.blocks(limit=-1))
+
+
+def test_a_file_is_no_folder_of_a_store(store: SeriesStore, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    for path in (file, file / "within"):
+        with pytest.raises(ConfigurationError, match="is a file, or within one, and a store is a folder"):
+            SeriesStore(path)
+        with pytest.raises(ConfigurationError, match="is a file, or within one, and a store is a folder"):
+            store.backup(path)
+    assert file.read_bytes() == b"mine"
 
 
 def test_a_backup_is_a_store(store: SeriesStore, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def test_releasing_twice_is_once(tmp_path: Path) -> None:
         StoreLock(tmp_path)
     following.release()
     StoreLock(tmp_path).release()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_can_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code), str(tmp_path / "lock"))
+
+    monkeypatch.setattr("pynetwork.series.engine.lock.os.open", refuse)
+    with pytest.raises(OSError, match="a store is opened for writing, even to be read") as caught:
+        StoreLock(tmp_path)
+    assert (caught.value.errno, caught.value.filename) == (code, str(tmp_path))
 
 
 def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def priority(arguments: argparse.Namespace) -> bool | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Back up; 0 when all that was chosen is here."""
-    output = Output(arguments)
+    output = Output(arguments, wanted=False)
     _check_pruning(arguments)
     options = _options_of(arguments)
     arguments.address = arguments.source.address

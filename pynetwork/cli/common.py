@@ -7,13 +7,12 @@ import contextlib
 import enum
 import ipaddress
 import os
-import re
 import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from handshakes.errors import (
     AuthenticationFailed,
@@ -34,6 +33,7 @@ from handshakes.errors import (
 )
 from handshakes.messages import Registry
 from pynetwork.cli.display import dumps, visible
+from pynetwork.cli.quantities import age, byte_count, positive, room, seconds, time_span
 from pynetwork.client import Client
 from pynetwork.controller import Controller
 from pynetwork.swarm import Swarm
@@ -62,6 +62,7 @@ __all__ = [
     "positive",
     "read_key",
     "reason_of",
+    "room",
     "run_guarded",
     "seconds",
     "swarm_of",
@@ -84,6 +85,7 @@ class Exit(enum.IntEnum):
     FATAL = 7
     NOTHING = 9
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class CommandFailed(Exception):
@@ -136,58 +138,6 @@ def _ipv6(text: str) -> str:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no IPv6 address; write HOST:PORT or [::1]:PORT") from None
     return text
-
-
-def seconds(text: str) -> float:
-    """A number of seconds that is not negative. Raises `argparse.ArgumentTypeError`."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return value
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1. Raises `argparse.ArgumentTypeError`."""
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
-    return int(text)
-
-
-_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
-
-
-def byte_count(text: str) -> int:
-    """A number of bytes, as ``500``, ``64k``, ``2M``, ``1.5Gi``. Raises `argparse.ArgumentTypeError`."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?", text.strip(), re.IGNORECASE)
-    unit = (found.group(2) or "").lower() if found else ""
-    if found is None or unit not in _UNITS or float(found.group(1)) * _UNITS[unit] >= 1e18:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes; write 500, 64k, 2M or 1.5G")
-    return int(float(found.group(1)) * _UNITS[unit])
-
-
-_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-def time_span(text: str) -> float:
-    """Seconds, as ``90``, ``90s``, ``15m``, ``12h``, ``7d``, ``2w``. Raises `argparse.ArgumentTypeError`."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhdw])?", text.strip(), re.IGNORECASE)
-    seconds_ = float(found.group(1)) * _SPANS[(found.group(2) or "s").lower()] if found else -1.0
-    if not 0 <= seconds_ < 1e10:
-        raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write 90s, 15m, 12h, 7d or 2w")
-    return seconds_
-
-
-def age(text: str) -> float:
-    """As `time_span`, with a unit: for what removes something, where a number alone might be meant in days.
-
-    Raises `argparse.ArgumentTypeError`.
-    """
-    if text.strip().replace(".", "", 1).isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} has no unit; write {text}d for days, {text}h for hours")
-    return time_span(text)
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -300,7 +250,7 @@ def make_controller(arguments: argparse.Namespace) -> Controller:
     return Controller(
         arguments.address.host,
         arguments.address.port,
-        key=read_key(arguments.key_file, Output(arguments)),
+        key=read_key(arguments.key_file, Output(arguments, wanted=False)),
         tls=tls_of(arguments),
         timeout=arguments.timeout or None,
         verbose=arguments.verbose,
@@ -346,28 +296,48 @@ def swarm_of(controller: Controller, lanes: int, wait: float | None) -> Iterator
 
 
 class Output:
-    """Results go to stdout, everything else to stderr; with --json each is one object a line."""
+    """Results go to stdout, everything else to stderr; with --json each is one object a line.
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    ``wanted``: the results are what the command is run for. It ends with a `BrokenPipeError` when nobody reads them any
+    more, and does not begin when there is no stdout: `CommandFailed`. Else they only tell of its work, which goes on to
+    its end whoever listens. What goes to stderr does so for all commands.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, *, wanted: bool = True) -> None:
         self.json: bool = arguments.json
         self.verbose: bool = arguments.verbose
+        self._wanted = wanted
+        if wanted and sys.stdout is None:
+            raise CommandFailed("standard output is closed, and the results would go there", Exit.USAGE)
 
     def result(self, message_type: str, text: str | None, **fields: Any) -> None:
         """Print a result: ``fields`` with --json, else ``text`` (None: nothing). Not flushed."""
-        if self.json:
-            _write(_line(message_type, fields))
-        elif text is not None:
-            _write(text + "\n")
+        with self._telling():
+            if self.json:
+                _write(_line(message_type, fields))
+            elif text is not None:
+                _write(text + "\n")
 
     def event(self, message_type: str, text: str | None, **fields: Any) -> None:
         """As `result`, and flushed: for what somebody waits for."""
         self.result(message_type, text, **fields)
-        sys.stdout.flush()
+        with self._telling():
+            _flush()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self._wanted:
+                raise
+            _silence(sys.stdout)
+            if not isinstance(error, BrokenPipeError):
+                self.note(f"standard output can't be written: {reason_of(error)}")
 
     def note(self, text: str) -> None:
         """Tell something that is no result."""
-        sys.stderr.write(_line("note", {"message": text}) if self.json else f"pynetwork: {text}\n")
-        sys.stderr.flush()
+        _write_error(_line("note", {"message": text}) if self.json else f"pynetwork: {text}\n")
 
     def failure(self, error: BaseException, code: int) -> None:
         """Tell what went wrong, and what to do about it where that is known."""
@@ -376,21 +346,44 @@ class Output:
             hint = ""
         if self.json:
             fields = {"code": code, "error": type(error).__name__, "message": text, "hint": hint}
-            sys.stderr.write(_line("error", fields))
+            _write_error(_line("error", fields))
         else:
             text = visible(text, keep="\n")
-            sys.stderr.write(f"pynetwork: {text}\n" + (f"  {hint}\n" if hint else ""))
+            _write_error(f"pynetwork: {text}\n" + (f"  {hint}\n" if hint else ""))
         if self.verbose:
-            sys.stderr.write("".join(traceback.format_exception(error)))
-        sys.stderr.flush()
+            _write_error("".join(traceback.format_exception(error)))
 
 
 def _write(text: str) -> None:
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _write_error(text: str) -> None:
+    """Write to stderr if anybody reads that: nothing ends, and no exit code changes, because nobody does."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is written from now on, and what waits to be, go nowhere. The interpreter flushes again at exit."""
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _line(message_type: str, fields: dict[str, Any]) -> str:
@@ -458,17 +451,20 @@ def explain(error: BaseException) -> tuple[str, str]:
 def run_guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a command; whatever happens becomes an exit code and, where it went wrong, a message."""
     try:
-        code = run(arguments)
-        sys.stdout.flush()
-        return int(code)
+        code = int(run(arguments))
+        _flush()
     except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+        code = Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has seen enough, as in `| head`. The interpreter flushes again at exit.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+        # Whoever read the output has seen enough, as in `| head`.
+        _silence(sys.stdout)
+        code = Exit.OK
     except Exception as error:
         code = exit_code(error)
-        Output(arguments).failure(error, code)
-        return code
+        Output(arguments, wanted=False).failure(error, code)
+    try:
+        _flush()
+    except OSError:
+        # Told already, or nobody reads it.
+        _silence(sys.stdout)
+    return code

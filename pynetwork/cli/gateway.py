@@ -55,7 +55,7 @@ def port_number(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until somebody ends it: 0 for SIGTERM or a stop from afar, 130 for Ctrl-C."""
-    output = Output(arguments)
+    output = Output(arguments, wanted=False)
     path = Path(arguments.file)
     wanted = {name: getattr(arguments, name) for name in ("port", "host") if getattr(arguments, name) is not None}
     with signals() as interrupts, _imported(path) as module, logged():
@@ -182,8 +182,8 @@ def _made(factory: Callable[..., Any], path: Path, wanted: dict[str, Any]) -> Ga
 
 
 @contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
-    """Let SIGTERM end the process cleanly from the beginning; the list has something in it after Ctrl-C.
+def signals(terminated: int = Exit.OK) -> Iterator[list[int]]:
+    """Let SIGTERM end the process cleanly from the beginning, with this code; after Ctrl-C the list holds something.
 
     The first signal counts, and the process is about to end then: another one would break into that.
     """
@@ -200,7 +200,7 @@ def signals() -> Iterator[list[int]]:
     def terminate(number: int, _frame: object) -> None:
         if not ending:
             ending.append(number)
-            raise SystemExit(Exit.OK)
+            raise SystemExit(terminated)
 
     try:
         before = [signal.signal(signal.SIGINT, interrupt), signal.signal(signal.SIGTERM, terminate)]

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             durable=arguments.durable,
             progress=wants_progress(arguments),
         )
-    code = report_transfer(Output(arguments), report, "downloaded")
+    code = report_transfer(Output(arguments, wanted=False), report, "downloaded")
     if any(path in (arguments.file or ()) for path, reason in report.skipped if reason == _NO_SUCH_FILE):
         return Exit.FILE_NOT_FOUND
     return Exit.ERROR if arguments.file and report.skipped else code

@@ -39,4 +39,4 @@ def run(arguments: argparse.Namespace) -> int:
             durable=arguments.durable,
             progress=wants_progress(arguments),
         )
-    return report_transfer(Output(arguments), report, "uploaded")
+    return report_transfer(Output(arguments, wanted=False), report, "uploaded")

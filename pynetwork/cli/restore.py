@@ -58,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore; 0 when all that was chosen is there."""
-    output = Output(arguments)
+    output = Output(arguments, wanted=False)
     if not os.path.isdir(arguments.source):
         raise CommandFailed(f"there is no folder {arguments.source!r} to restore", Exit.FILE_NOT_FOUND)
     if arguments.dry_run and arguments.checksum:

@@ -11,32 +11,35 @@ import contextlib
 import csv
 import errno
 import importlib
-import itertools
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, TypeAlias
 
 import numpy
 import numpy.typing
 import orjson
 
-from handshakes.errors import ConfigurationError, ValueNotSupported
+from handshakes.errors import ConfigurationError, PynetworkError, ValueNotSupported
 from handshakes.records import FIELDS, Block, Rows, block_of, row_type
 from pynetwork.series.conversions import array_from, block_from, table_from
+from pynetwork.series.csvlines import CsvLines, Line, may_break
 from pynetwork.series.payloads import BytesPayloadType, JsonPayloadType, PayloadType, UnitPayloadType
 from pynetwork.series.timestamps import Tstoragedatetime, from_datetime64, to_datetime64
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["SUFFIXES", "read_blocks", "read_csv", "write_blocks", "write_csv"]
+__all__ = ["SUFFIXES", "read_blocks", "read_csv", "read_names", "write_blocks", "write_csv"]
 
 Array: TypeAlias = "numpy.typing.NDArray[Any]"
-Writer: TypeAlias = "Callable[[Path, Iterable[Block], PayloadType[Any], bool], int]"
+Writer: TypeAlias = "Callable[[BinaryIO, Iterable[Block], PayloadType[Any], bool], int]"
 Reader: TypeAlias = "Callable[[Path, PayloadType[Any]], Iterator[Block]]"
 
 _ROWS_AT_ONCE: Final = 8192
+_LETTERS_AT_ONCE: Final = 4 << 20
+_LONGEST_QUOTED: Final = 200
 
 
 def write_blocks(
@@ -46,7 +49,8 @@ def write_blocks(
 
     ``times``: cap and acq as times, not as integers. Raises `ConfigurationError` for another suffix or an absent
     extra, `ValueNotSupported` for a payload that does not fit, `ValueError` for a time that the format does not hold
-    (Parquet and Arrow: outside 1708 to 2262), `OSError`. The file is as before then.
+    (Parquet and Arrow: outside 1708 to 2262), `OSError`. The file is as before then, and so it is when ``blocks``
+    raises anything. Of no records at all it becomes a file that holds none.
     """
     path = Path(path)
     write, _ = _format(path)
@@ -54,14 +58,31 @@ def write_blocks(
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        count = write(unfinished, blocks, payload_type, times)
+        with _Sink(str(unfinished), "wb") as raw, io.BufferedWriter(raw) as file:
+            count = write(file, blocks, payload_type, times)
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
+    except OSError as error:
+        if error.filename not in {str(unfinished), unfinished}:
+            # Of what the blocks come from.
+            raise
+        # Under the name that it was asked for by.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             unfinished.unlink()
     return count
+
+
+class _Sink(io.FileIO):
+    """A file whose errors name it when it is written, as they do when it is opened."""
+
+    def write(self, data: Any, /) -> Any:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.name) from error
 
 
 def read_blocks(path: str | os.PathLike[str], payload_type: PayloadType[Any]) -> Iterator[Block]:
@@ -85,9 +106,9 @@ def _format(path: Path) -> tuple[Writer, Reader]:
 # Writing CSV
 
 
-def _write_csv_file(path: Path, blocks: Iterable[Block], payload_type: PayloadType[Any], times: bool) -> int:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        return write_csv(file, blocks, payload_type, times=times)
+def _write_csv_file(file: BinaryIO, blocks: Iterable[Block], payload_type: PayloadType[Any], times: bool) -> int:
+    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        return write_csv(text, blocks, payload_type, times=times)
 
 
 def write_csv(file: TextIO, blocks: Iterable[Block], payload_type: PayloadType[Any], *, times: bool = True) -> int:
@@ -158,33 +179,70 @@ def _written_times(times: Array) -> list[str]:
 
 
 def _read_csv_file(path: Path, payload_type: PayloadType[Any]) -> Iterator[Block]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with _opened(path) as file:
         yield from read_csv(file, payload_type, str(path))
 
 
+def _opened(path: Path) -> TextIO:
+    # What is no text is noticed line by line, where it can be named.
+    return open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def read_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the columns of a CSV file. Raises `ValueNotSupported` for what is none, `OSError`."""
+    with _opened(Path(path)) as file:
+        return _header(CsvLines(file.readline), str(path))
+
+
 def read_csv(file: TextIO, payload_type: PayloadType[Any], name: str = "CSV") -> Iterator[Block]:
-    """The records of an open CSV file, in blocks; ``name`` is what errors call it. Raises as `read_blocks`."""
-    reader = csv.reader(file)
-    header = [column.strip() for column in next(reader, [])]
-    wanted = [column for column in (*FIELDS, *_columns(payload_type)) if column != "acq" or "acq" in header]
-    missing = [column for column in wanted if column not in header]
-    if missing:
-        raise ValueNotSupported(
-            f"{name} has no column {missing[0]!r}; its first line must name {', '.join(wanted)} (acq may be left out)"
-        )
-    places = {column: header.index(column) for column in wanted}
-    # A line's number is that of its last: a quoted text may hold line breaks.
-    numbered = ((reader.line_num, line) for line in reader)
-    while lines := list(itertools.islice(numbered, _ROWS_AT_ONCE)):
-        filled = [(number, line) for number, line in lines if line]
-        if filled:
-            yield _Lines(name, filled, places).block(payload_type)
+    """The records of an open CSV file, in blocks; ``name`` is what errors call it. Raises as `read_blocks`.
+
+    A cell may hold line breaks as `pynetwork.series.csvlines` has it; a record has the number of its first line.
+    """
+    try:
+        lines = CsvLines(file.readline)
+        header = _header(lines, name)
+        wanted = [column for column in (*FIELDS, *_columns(payload_type)) if column != "acq" or "acq" in header]
+        missing = [column for column in wanted if column not in header]
+        if missing:
+            raise ValueNotSupported(
+                f"{name} has no column {missing[0]!r}; its first line must name {', '.join(wanted)} "
+                "(acq may be left out)"
+            )
+        places = {column: header.index(column) for column in wanted}
+        for batch in lines.batches(_breaking(header, places, payload_type), _ROWS_AT_ONCE, _LETTERS_AT_ONCE):
+            for line in batch:
+                if line.wrong:
+                    raise ValueNotSupported(f"{name}, line {line.number}: {line.wrong}")
+            if batch:
+                yield _Lines(name, batch, places).block(payload_type)
+    except UnicodeDecodeError as error:
+        raise ValueNotSupported(f"{name} is no text: {error}") from error
+
+
+def _header(lines: CsvLines, name: str) -> list[str]:
+    if lines.header.wrong:
+        raise ValueNotSupported(f"{name}, line 1: {lines.header.wrong}")
+    return [column.strip() for column in lines.header.cells]
+
+
+def _breaking(
+    header: list[str], places: dict[str, int], payload_type: PayloadType[Any]
+) -> dict[int, Callable[[str], Any]]:
+    """What reads the cells that may hold line breaks, by their places; what is not asked for may hold anything."""
+    breaking: dict[int, Callable[[str], Any]] = dict.fromkeys(set(range(len(header))) - set(places.values()), str)
+    for column, breaks in zip(_columns(payload_type), may_break(payload_type), strict=True):
+        if breaks:
+            breaking[places[column]] = (
+                str if payload_type.dtype is not None and payload_type.dtype[column].kind in "SU" else orjson.loads
+            )
+    return breaking
 
 
 class _Lines:
     """Some lines of a CSV file, and at which place in them each column stands."""
 
-    def __init__(self, name: str, lines: list[tuple[int, list[str]]], places: dict[str, int]) -> None:
+    def __init__(self, name: str, lines: list[Line], places: dict[str, int]) -> None:
         self._name = name
         self._lines = lines
         self._places = places
@@ -203,7 +261,7 @@ class _Lines:
                 columns[name] = _gathered(self._column(name, _parser(dtype[name])), dtype[name])
             return block_from(columns, payload_type, with_acq="acq" in columns)
         except ValueNotSupported as error:
-            raise ValueNotSupported(f"{self._name}, line {self._lines[0][0]} or after: {error}") from error
+            raise ValueNotSupported(f"{self._name}, line {self._lines[0].number} or after: {error}") from error
 
     def _opaque(self, columns: dict[str, Any], payload_type: PayloadType[Any]) -> Block:
         """Records whose payloads have no fields."""
@@ -223,7 +281,7 @@ class _Lines:
         """The column ``name``, read by ``parse``, or all at once by ``parse_all``."""
         place = self._places[name]
         try:
-            texts = [line[place] for _, line in self._lines]
+            texts = [line.cells[place] for line in self._lines]
             return parse_all(texts) if parse_all is not None else [parse(text) for text in texts]
         except (ValueError, TypeError, IndexError):
             self._point_out(name, place, parse)
@@ -231,13 +289,17 @@ class _Lines:
 
     def _point_out(self, name: str, place: int, parse: Callable[[str], Any]) -> None:
         """Raise what names the first line that can't be read."""
-        for number, line in self._lines:
-            if place >= len(line):
+        for number, cells, _ in self._lines:
+            if place >= len(cells):
                 raise ValueNotSupported(f"{self._name}, line {number}: it has no column {name!r}")
             try:
-                parse(line[place])
+                parse(cells[place])
             except (ValueError, TypeError) as error:
-                raise ValueNotSupported(f"{self._name}, line {number}, {name}: {line[place]!r}: {error}") from None
+                text, reason = (
+                    each if len(each) <= _LONGEST_QUOTED else f"{each[:_LONGEST_QUOTED]}..."
+                    for each in (cells[place], str(error))
+                )
+                raise ValueNotSupported(f"{self._name}, line {number}, {name}: {text!r}: {reason}") from None
 
 
 def _read_time(text: str) -> int:
@@ -249,8 +311,9 @@ def _read_time(text: str) -> int:
 
 
 def _read_times(texts: list[str]) -> Array:
-    if all(text.endswith("Z") for text in texts):
-        # Years that this type does not hold, or ways to write a time that it does not know: one by one.
+    # Years that this type does not hold, of which it makes others, and ways to write a time that it does not know: one
+    # by one.
+    if all("1700-" <= text[:5] < "2262-" and text.endswith("Z") for text in texts):
         with contextlib.suppress(ValueError):
             return from_datetime64(numpy.array([text[:-1] for text in texts], "M8[ns]"))
     return numpy.array([_read_time(text) for text in texts])
@@ -306,15 +369,14 @@ def _integers(values: list[int]) -> Array:
 # Parquet and Arrow
 
 
-def _write_parquet(path: Path, blocks: Iterable[Block], payload_type: PayloadType[Any], times: bool) -> int:
+def _write_parquet(file: BinaryIO, blocks: Iterable[Block], payload_type: PayloadType[Any], times: bool) -> int:
     parquet = _imported("pyarrow.parquet")
-    return _write_tables(lambda schema: parquet.ParquetWriter(path, schema), blocks, payload_type, times)
+    return _write_tables(lambda schema: parquet.ParquetWriter(file, schema), blocks, payload_type, times)
 
 
-def _write_arrow(path: Path, blocks: Iterable[Block], payload_type: PayloadType[Any], times: bool) -> int:
+def _write_arrow(file: BinaryIO, blocks: Iterable[Block], payload_type: PayloadType[Any], times: bool) -> int:
     ipc = _imported("pyarrow.ipc")
-    with open(path, "wb") as sink:
-        return _write_tables(lambda schema: ipc.new_file(sink, schema), blocks, payload_type, times)
+    return _write_tables(lambda schema: ipc.new_file(file, schema), blocks, payload_type, times)
 
 
 def _write_tables(
@@ -345,17 +407,30 @@ def _checked(block: Block, payload_type: PayloadType[Any]) -> Block:
 
 def _read_parquet(path: Path, payload_type: PayloadType[Any]) -> Iterator[Block]:
     parquet = _imported("pyarrow.parquet")
-    with parquet.ParquetFile(path) as file:
+    with _named(path), parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
             yield _batch_block(batch, payload_type)
 
 
 def _read_arrow(path: Path, payload_type: PayloadType[Any]) -> Iterator[Block]:
     ipc = _imported("pyarrow.ipc")
-    with open(path, "rb") as source, ipc.open_file(source) as file:
+    with _named(path), open(path, "rb") as source, ipc.open_file(source) as file:
         for index in range(file.num_record_batches):
             batch = file.get_batch(index)
             yield _batch_block(batch, payload_type)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What pyarrow finds wrong with a file, with the name of that."""
+    try:
+        yield
+    except PynetworkError:
+        raise
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueNotSupported(f"{str(path)!r} can't be read: {error}") from error
 
 
 def _batch_block(batch: pyarrow.RecordBatch, payload_type: PayloadType[Any]) -> Block:

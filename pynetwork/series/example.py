@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import os
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from handshakes.errors import (
 )
 from handshakes.records import FIELDS, GREATEST, LEAST, Block, Key, KeyRange
 from pynetwork.series.channel import Channel
-from pynetwork.series.datafiles import read_blocks
+from pynetwork.series.datafiles import read_blocks, read_names
 from pynetwork.series.payloads import NumpyPayloadType
 from pynetwork.series.timestamps import Tstoragedatetime, now_ns
 
@@ -50,7 +49,7 @@ _CODES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it with these arguments, or those of the command line; answers the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         _run(options)
         sys.stdout.flush()
@@ -60,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough, as in `| head`. The interpreter flushes again at exit.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (PynetworkError, OSError, UnicodeDecodeError, csv.Error) as error:
-        sys.stderr.write(f"pynetwork.series: {_reason(error)}\n")
+    except (PynetworkError, OSError) as error:
+        # What the names of columns hold, a terminal would obey.
+        reason = "".join(each if each.isprintable() else repr(each)[1:-1] for each in _reason(error))
+        sys.stderr.write(f"pynetwork.series: {reason}\n")
         return next((code for kinds, code in _CODES if isinstance(error, kinds)), 1)
     return 0
 
@@ -78,6 +79,21 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for name in ("port", "tls_ca"):
+        if getattr(options, name) is not None and not options.host:
+            parser.error(f"--{name.replace('_', '-')} is of a server: give --host, too")
+    return options
+
+
+def _rows(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 0 to {10**9 - 1}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pynetwork.series",
@@ -85,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="PYNETWORK_KEY is the key to prove, where the server asks for one.",
     )
     parser.add_argument("--host", help="the server (without it: one of its own, in a temporary folder)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"its port (default {PORT})")
+    parser.add_argument("--port", type=int, help=f"its port (default {PORT})")
     parser.add_argument("--tls-ca", metavar="FILE", help="TLS; the authority in this PEM file is trusted")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="for each wait (default 10)")
     parser.add_argument(
@@ -93,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="records: the columns cid, mid, moid, cap, and others, which hold numbers (without it: a few are made)",
     )
-    parser.add_argument("--rows", type=int, default=20, metavar="N", help="how many records to show (default 20)")
+    parser.add_argument("--rows", type=_rows, default=20, metavar="N", help="how many records to show (default 20)")
     return parser
 
 
@@ -102,7 +118,7 @@ def _run(options: argparse.Namespace) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pynetwork-series-")))
         path = Path(options.csv) if options.csv else _made(folder / "records.csv")
         payload_type = _payload_type(path)
-        host, port = (options.host, options.port) if options.host else stack.enter_context(_served(folder))
+        host, port = _server(options) if options.host else stack.enter_context(_served(folder))
         channel = stack.enter_context(_channel(host, port, payload_type, options))
         # Closed also when the channel fails, whose error would else keep the file open.
         blocks = cast("Generator[Block, None, None]", read_blocks(path, payload_type))
@@ -128,12 +144,14 @@ def _made(path: Path) -> Path:
 
 def _payload_type(path: Path) -> NumpyPayloadType:
     """A float for each column that is none of the key's. Raises `ConfigurationError` unless there are some."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        names = [name.strip() for name in next(csv.reader(file), [])]
-    values = [name for name in names if name not in FIELDS]
+    values = [name for name in read_names(path) if name not in FIELDS]
     if not values:
         raise ConfigurationError(f"{str(path)!r} has no column but those of the key; its first line names the columns")
     return NumpyPayloadType([(name, "<f8") for name in values])
+
+
+def _server(options: argparse.Namespace) -> tuple[str, int]:
+    return options.host, PORT if options.port is None else options.port
 
 
 @contextlib.contextmanager
@@ -150,7 +168,7 @@ def _served(folder: Path) -> Iterator[tuple[str, int]]:
 def _channel(host: str, port: int, payload_type: NumpyPayloadType, options: argparse.Namespace) -> Channel[Any]:
     key = os.environ.get("PYNETWORK_KEY") if options.host else None
     tls = None
-    if options.tls_ca and options.host:
+    if options.tls_ca:
         # Only now, as it takes a while.
         from pynetwork.tls import TLS  # noqa: PLC0415
 

@@ -133,6 +133,16 @@ def test_a_picture_of_nothing_would_be_noticed(tmp_path: Path) -> None:
         assert_drawn(tmp_path / "white.png")
 
 
+def test_a_chart_of_no_known_kind_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    for name in ("chart.xyz", "chart"):
+        ended = run("series", "controller.py", "--chart", name, "--port", 1, cwd=tmp_path)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert f"{name} is no picture: its suffix must be one of ." in ended.stderr
+        assert ".png" in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert CONTROLLER.picture("a/b.SVG") == Path("a/b.SVG")
+
+
 def test_a_store_that_is_in_use_is_told(tmp_path: Path) -> None:
     with SeriesStore(tmp_path / "data"):
         ended = run("series", "gateway.py", "--port", 0, cwd=tmp_path)

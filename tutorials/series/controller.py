@@ -67,7 +67,7 @@ def line(title: str, data: Array, field: str, spans: int) -> Line:
 
 
 def save(lines: list[Line], path: Path) -> None:
-    """Draw the lines below each other into a PNG file."""
+    """Draw the lines below each other into a file."""
     figure = Figure(figsize=(8, 2 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, each in zip(figure.subplots(len(lines), sharex=True), lines, strict=True):
@@ -76,6 +76,14 @@ def save(lines: list[Line], path: Path) -> None:
         axes.set_title(each.title, fontsize="medium")
     axes.set_xlabel("seconds")
     figure.savefig(path, dpi=100)
+
+
+def picture(text: str) -> Path:
+    """A file to draw into, whose suffix says how."""
+    path, suffixes = Path(text), sorted(FigureCanvasAgg.filetypes)
+    if path.suffix[1:].lower() not in suffixes:
+        raise argparse.ArgumentTypeError(f"{text} is no picture: its suffix must be one of .{', .'.join(suffixes)}")
+    return path
 
 
 def show(each: Line, width: int) -> None:
@@ -96,7 +104,7 @@ def main() -> None:
     parser.add_argument("host", nargs="?", default="127.0.0.1", help="where the gateway is (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=1857, help="where it listens (default 1857)")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long the sensors run (default 3)")
-    parser.add_argument("--chart", type=Path, default=Path("chart.png"), help="the file to draw into (chart.png)")
+    parser.add_argument("--chart", type=picture, default=Path("chart.png"), help="the file to draw into (chart.png)")
     options = parser.parse_args()
     controller = Controller(options.host, options.port, key=os.environ.get("PYNETWORK_KEY"))
     began = time_there(controller)

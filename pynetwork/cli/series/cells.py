@@ -68,7 +68,7 @@ def _float_of(dtype: DType) -> Reader:
             value = float(text)
         except ValueError:
             raise ValueError(f"{_short(text)} is no number") from None
-        if abs(value) > greatest and not math.isinf(value):
+        if abs(value) > greatest and not (math.isinf(value) and "inf" in text.lower()):
             raise ValueError(f"{_short(text)} is too large for {dtype}")
         return value
 

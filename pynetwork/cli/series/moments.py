@@ -11,14 +11,15 @@ from typing import Any, Final
 import numpy
 import numpy.typing
 
-from pynetwork.cli.common import time_span
+from pynetwork.cli.quantities import time_span
 from pynetwork.series.timestamps import EPOCH_NS, Tstoragedatetime, from_datetime64, now_ns, to_datetime64
 
 __all__ = ["TIME_FORMS", "iso", "iso_column", "moment", "parse_all", "parse_time", "short_column", "span"]
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _SPAN: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?\s*[smhdw]", re.IGNORECASE)
-_WRITTEN: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
+# Of years that NumPy holds, which makes others of those that it does not, and says nothing.
+_WRITTEN: Final = re.compile(r"(?:1[7-9]|2[01])[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")
 
 # Numbers up to here are seconds since 1970 (to the year 5138), others nanoseconds since 2001 (April of it).
 _GREATEST_SECONDS: Final = Decimal(10) ** 11
@@ -53,7 +54,7 @@ def parse_all(texts: list[str]) -> list[int] | None:
     try:
         return from_datetime64(numpy.array([text[:-1] for text in texts], "M8[ns]")).tolist()  # type: ignore[no-any-return]
     except ValueError:
-        # No such day, or beyond what NumPy's times hold.
+        # No such day.
         return None
 
 
@@ -79,9 +80,10 @@ def _number(text: str) -> Decimal | None:
 
 def _iso(text: str) -> int:
     try:
-        return Tstoragedatetime.fromisoformat(text).to_tstorage_ns()
+        found = Tstoragedatetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r} is no time; write 2026-11-21T08:30:00Z or seconds since 1970") from None
+    return _fitting(found.to_unix_ns() - EPOCH_NS, text)
 
 
 def _unix(text: str, unit: int = 10**9) -> int:

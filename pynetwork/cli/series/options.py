@@ -10,11 +10,9 @@ from pynetwork.cli.common import (
     DEFAULT_PORT,
     add_credential_options,
     add_output_options,
-    age,
-    byte_count,
-    positive,
 )
 from pynetwork.cli.gateway import port_number
+from pynetwork.cli.quantities import age, positive, room
 
 __all__ = ["TIME_WORDS", "SeriesParts", "add_actions"]
 
@@ -26,6 +24,9 @@ _PAYLOAD: Final = (
     "what payloads hold: a format of struct ('if?'), NumPy types ('f8,f8', or 'x:f8,y:f8' to name them), json or bytes"
 )
 _SERVER: Final = f"a server, a gateway with a series service, or a TStorage (port {DEFAULT_PORT} unless said)"
+
+
+_WITH_FILE: Final = "%(prog)s [-h] [OPTION ...] (--store DIR | HOST[:PORT]) FILE"
 
 
 def add_actions(actions: Any) -> None:
@@ -62,7 +63,7 @@ def _add_serve(actions: Any) -> None:
     parser.add_argument("--max-connections", type=positive, default=256, metavar="N", help="at a time (default 256)")
     parser.add_argument("--max-age", type=age, metavar="AGE", help="remove what was captured before: 12h, 90d")
     parser.add_argument(
-        "--max-size", type=byte_count, metavar="SIZE", help="remove the oldest while the store is larger: 500M, 20G"
+        "--max-size", type=room, metavar="SIZE", help="remove the oldest while the store is larger: 500M, 20G"
     )
     add_output_options(parser)
     parser.set_defaults(act=("serving", "serve"))
@@ -71,6 +72,7 @@ def _add_serve(actions: Any) -> None:
 def _add_put(actions: Any) -> None:
     parser = actions.add_parser(
         "put",
+        usage=_WITH_FILE,
         help="put the records of a file",
         description="Put the records of a CSV, Parquet or Arrow file. Its columns are cid, mid, moid, cap, perhaps "
         "acq, and the payload's. A line of CSV that does not fit is named and left out. With acq, records whose full "
@@ -80,9 +82,9 @@ def _add_put(actions: Any) -> None:
     )
     parser.add_argument(
         "words",
-        metavar="WORD",
+        metavar="FILE",
         nargs="+",
-        help="a server as HOST[:PORT] (none with --store), and the file; - is CSV from standard input",
+        help="the file, after a server as HOST[:PORT] unless --store is given; - is CSV from standard input",
     )
     _add_source_options(parser)
     parser.add_argument(
@@ -148,8 +150,9 @@ def _add_stats(actions: Any) -> None:
     parser = actions.add_parser(
         "stats",
         help="list the series, and what they hold",
-        description="List the series with their numbers of records, their bytes, and the times of capture of the first "
-        "and the last one. A server has to send all records of the range for it: --since bounds that.",
+        description="List the series with their numbers of records and the times of capture of the first and the last "
+        "one, and how much room a store takes. A server has to send all records of the range for it: --since bounds "
+        "that.",
         epilog="For example: pynetwork series stats --store data",
     )
     _add_reading_options(parser)
@@ -160,13 +163,14 @@ def _add_stats(actions: Any) -> None:
 def _add_export(actions: Any) -> None:
     parser = actions.add_parser(
         "export",
+        usage=_WITH_FILE,
         help="write records into a file",
         description="Write records into a file, whose suffix says in which format: .csv, .parquet or .arrow. It takes "
-        "its name when it is complete.",
+        "its name when it is complete; where there are no such records, what has that name stays.",
         epilog="For example: pynetwork series export --store data power.parquet --series 1/4/7 --payload watt:f8",
     )
     parser.add_argument(
-        "words", metavar="WORD", nargs="+", help="a server as HOST[:PORT] (none with --store), and the file"
+        "words", metavar="FILE", nargs="+", help="the file, after a server as HOST[:PORT] unless --store is given"
     )
     _add_source_options(parser)
     _add_range_options(parser)

@@ -25,7 +25,8 @@ _EVERY = 1.0
 
 def put(arguments: argparse.Namespace) -> int:
     """Put them; 0 when all are durable, 1 when some lines were left out."""
-    output = Output(arguments)
+    # Nobody has to listen for the records to be put.
+    output = Output(arguments, wanted=False)
     address, path = server_and_file(arguments)
     series = None if arguments.series is None else whole_series(arguments.series)
     complaints = _Complaints(output)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib
 import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy
 import numpy.typing
@@ -20,6 +19,7 @@ from pynetwork.cli.common import CommandFailed, Exit
 from pynetwork.cli.series.cells import Reader, integer, readers_of
 from pynetwork.cli.series.moments import parse_all, parse_time
 from pynetwork.cli.series.payloads import Payload, numbers_payload
+from pynetwork.series.csvlines import CsvLines, Line, may_break
 from pynetwork.series.datafiles import read_blocks
 from pynetwork.series.record import SeriesKey
 
@@ -32,8 +32,6 @@ BATCH: Final = 8192
 
 _BATCH_SIZE: Final = 4 << 20
 """Bytes that are read at a time, about."""
-
-_LONGEST_LINE: Final = 1 << 20
 
 
 class RecordsFile(ABC):
@@ -49,14 +47,6 @@ class RecordsFile(ABC):
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
         """The records, some thousands at a time. Asked for once."""
-
-
-class _Line(NamedTuple):
-    """A line of CSV; ``wrong`` is why it can't be a record, if that is seen already."""
-
-    number: int
-    cells: list[str]
-    wrong: str
 
 
 class _Column:
@@ -89,10 +79,13 @@ class CsvRecords(RecordsFile):
         complain: Callable[[int, str], object],
     ) -> None:
         self.total = total
+        self._file = file
         self._complain = complain
-        self._rows = csv.reader(self._lines(file))
+        self._lines = CsvLines(self._readline)
+        if self._lines.header.wrong:
+            raise CommandFailed(f"its first line can't be read: {self._lines.header.wrong}", Exit.USAGE)
         self._series = series
-        names = [name.strip() for name in next(self._rows, [])]
+        names = [name.strip() for name in self._lines.header.cells]
         others = [name for name in names if name not in FIELDS]
         _check_names(names, series)
         self.with_acq = "acq" in names
@@ -103,39 +96,29 @@ class CsvRecords(RecordsFile):
             self._columns.append(_Column(names.index(name), read))
         self._width = len(names)
 
-    def _lines(self, file: BinaryIO) -> Iterator[str]:
-        while line := file.readline(_LONGEST_LINE):
-            # A mark of the byte order, as some programs write one.
-            text = (line if self.read else line.removeprefix(b"\xef\xbb\xbf")).decode("utf-8", "surrogateescape")
-            self.read += len(line)
-            yield text
+    def _readline(self, limit: int) -> str:
+        line = self._file.readline(limit)
+        # A mark of the byte order, as some programs write one.
+        text = (line if self.read else line.removeprefix(b"\xef\xbb\xbf")).decode("utf-8", "surrogateescape")
+        self.read += len(line)
+        return text
 
     def blocks(self) -> Iterator[Block]:
         """As `RecordsFile.blocks`."""
-        lines: list[_Line] = []
-        begun = self.read
-        for line in self._parsed():
-            lines.append(line)
-            if len(lines) >= BATCH or self.read - begun >= _BATCH_SIZE:
-                yield from self._block(lines)
-                lines = []
-                begun = self.read
-        yield from self._block(lines)
+        for lines in self._lines.batches(self._breaking(), BATCH, _BATCH_SIZE):
+            yield from self._block(lines)
 
-    def _parsed(self) -> Iterator[_Line]:
-        while True:
-            try:
-                cells = next(self._rows, None)
-            except csv.Error as error:
-                yield _Line(self._rows.line_num, [], str(error))
-                continue
-            if cells is None:
-                return
-            if cells:
-                wrong = "" if len(cells) == self._width else f"it has {len(cells)} columns, not {self._width}"
-                yield _Line(self._rows.line_num, cells, wrong)
+    def _breaking(self) -> dict[int, Reader]:
+        """What reads the cells that may hold line breaks, by their places; in columns that are not read, any may."""
+        read = self._columns[len(self._keys) :]
+        unread = set(range(self._width)) - {column.place for column in self._columns}
+        breaking: dict[int, Reader] = dict.fromkeys(unread, str)
+        for column, breaks in zip(read, may_break(self.payload.type), strict=True):
+            if breaks:
+                breaking[column.place] = column.read
+        return breaking
 
-    def _block(self, lines: list[_Line]) -> Iterator[Block]:
+    def _block(self, lines: list[Line]) -> Iterator[Block]:
         """The records of some lines; nothing when none of them fits."""
         columns = self._read(lines)
         count = len(columns[0])
@@ -149,22 +132,29 @@ class CsvRecords(RecordsFile):
             keys[name] = column
         yield self._with_payloads(keys, columns[len(self._keys) :])
 
-    def _read(self, lines: list[_Line]) -> list[Sequence[Any]]:
+    def _read(self, lines: list[Line]) -> list[Sequence[Any]]:
         """The columns of those lines that fit."""
-        whole = [line.cells for line in lines if not line.wrong]
+        whole = [line.cells for line in lines if len(line.cells) == self._width and not line.wrong]
         try:
             columns = [column.read_all([cells[column.place] for cells in whole]) for column in self._columns]
         except ValueError:
             # Now one by one, to find out which.
             rows = [row for line in lines if (row := self._row(line)) is not None]
             return [[row[at] for row in rows] for at in range(len(self._columns))]
-        for line in lines:
-            if line.wrong:
-                self._complain(line.number, line.wrong)
+        if len(whole) < len(lines):
+            for line in lines:
+                if wrong := self._wrong(line):
+                    self._complain(line.number, wrong)
         return columns
 
-    def _row(self, line: _Line) -> list[Any] | None:
-        wrong = line.wrong
+    def _wrong(self, line: Line) -> str:
+        """Why this line can't be a record, as far as that is seen before its cells are read."""
+        if line.wrong or len(line.cells) == self._width:
+            return line.wrong
+        return f"it has {len(line.cells)} columns, not {self._width}"
+
+    def _row(self, line: Line) -> list[Any] | None:
+        wrong = self._wrong(line)
         if not wrong:
             try:
                 return [column.read(line.cells[column.place]) for column in self._columns]
@@ -275,7 +265,7 @@ def opened_file(
 ) -> Iterator[RecordsFile]:
     """The records of a file by its suffix, or of CSV from standard input for ``-``. Raises `CommandFailed`."""
     if path == "-":
-        yield CsvRecords(sys.stdin.buffer, None, payload, series, times, complain)
+        yield _from_stdin(payload, series, times, complain)
         return
     try:
         file = open(path, "rb")  # noqa: SIM115 - below
@@ -283,13 +273,29 @@ def opened_file(
         raise CommandFailed(f"there is no file {path!r}", Exit.FILE_NOT_FOUND) from None
     with file:
         if os.path.splitext(path)[1].lower() not in {".parquet", ".arrow"}:
-            try:
+            with _named(repr(path)):
                 records = CsvRecords(file, os.fstat(file.fileno()).st_size, payload, series, times, complain)
-            except CommandFailed as error:
-                raise CommandFailed(f"{path!r}: {error}", error.code, error.hint) from None
             yield records
         elif payload is None or series is not None:
             reason = "needs --payload" if payload is None else "has its own columns cid, mid, moid: --series is for CSV"
             raise CommandFailed(f"{path} {reason}", Exit.USAGE)
         else:
             yield TableRecords(path, payload)
+
+
+def _from_stdin(
+    payload: Payload | None, series: SeriesKey | None, times: str, complain: Callable[[int, str], object]
+) -> CsvRecords:
+    if sys.stdin is None:
+        raise CommandFailed("standard input is closed, and - means to read it", Exit.USAGE)
+    with _named("standard input"):
+        return CsvRecords(sys.stdin.buffer, None, payload, series, times, complain)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What is wrong with a file, with the name of that."""
+    try:
+        yield
+    except CommandFailed as error:
+        raise CommandFailed(f"{name}: {error}", error.code, error.hint) from None

@@ -39,7 +39,7 @@ logger = logging.getLogger("pynetwork.series")
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until somebody ends it: the process then, with 0 after SIGTERM, 130 after Ctrl-C."""
-    output = Output(arguments)
+    output = Output(arguments, wanted=False)
     share_memory()
     with (
         signals(),

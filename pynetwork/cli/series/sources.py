@@ -14,6 +14,7 @@ from handshakes.records import GREATEST, LEAST, Block, Key, KeyRange
 from pynetwork.cli.common import (
     CommandFailed,
     Exit,
+    exit_code,
     make_controller,
     parse_address,
     tls_of,
@@ -23,7 +24,7 @@ from pynetwork.cli.series.options import SeriesParts
 from pynetwork.series.channel import Channel
 from pynetwork.series.payloads import BytesPayloadType
 from pynetwork.series.record import SeriesKey
-from pynetwork.series.store import SeriesStore
+from pynetwork.series.store import SeriesStore, StoreBusy
 
 __all__ = [
     "Source",
@@ -199,7 +200,7 @@ def opened(arguments: argparse.Namespace, address: str | None, *, create: bool =
     if address is None:
         if not create and not os.path.exists(os.path.join(arguments.store, "series.sqlite")):
             raise CommandFailed(f"there is no series store in {arguments.store!r}", Exit.FILE_NOT_FOUND)
-        with SeriesStore(arguments.store) as store:
+        with _store(arguments.store) as store:
             yield StoreSource(store, arguments.store)
         return
     if os.path.isdir(address):
@@ -212,6 +213,18 @@ def opened(arguments: argparse.Namespace, address: str | None, *, create: bool =
         raise CommandFailed(str(error), Exit.USAGE) from None
     with _dialled(arguments) as channel:
         yield ServerSource(channel, str(arguments.address))
+
+
+def _store(folder: str) -> SeriesStore:
+    try:
+        return SeriesStore(folder)
+    except StoreBusy as error:
+        raise CommandFailed(
+            str(error),
+            Exit.RETRY,
+            "In place of --store name who has it open: HOST[:PORT] of a series server, HOST[:PORT] --gateway of a "
+            "gateway.",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -237,11 +250,11 @@ def _dialled(arguments: argparse.Namespace) -> Iterator[Channel[bytes]]:
 def _channel_of_gateway(arguments: argparse.Namespace) -> Channel[bytes]:
     try:
         client = make_controller(arguments).get_client(arguments.wait or None)
-    except DeadlineExceeded as error:
+    except (DeadlineExceeded, RemoteProtocolError) as error:
         raise CommandFailed(
             str(error),
-            Exit.RETRY,
-            "A TStorage, and a server without a key, wait for something else: leave --gateway and the key out.",
+            exit_code(error),
+            "A TStorage, and a server without a key, speak another protocol: leave --gateway and the key out.",
         ) from error
     try:
         return client.series(_BYTES, timeout=arguments.timeout or None)

@@ -72,6 +72,15 @@ def process(*words: object, **environment: str) -> Iterator[subprocess.Popen[str
                 started.kill()
 
 
+def seen_enough(started: subprocess.Popen[str]) -> tuple[int, str]:
+    """Read a line and close the pipe: the exit code, and what was on stderr."""
+    assert started.stdout is not None
+    assert started.stderr is not None
+    assert started.stdout.readline()
+    started.stdout.close()
+    return started.wait(20), started.stderr.read()
+
+
 def interrupt(started: subprocess.Popen[str]) -> tuple[int, float, str]:
     """Ctrl-C: the exit code, the seconds it took, and what was on stderr."""
     began = time.monotonic()

@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,17 +18,14 @@ from pynetwork.cli.common import (
     Exit,
     FolderAddress,
     Output,
-    age,
-    byte_count,
     exit_code,
     explain,
     parse_address,
     parse_folder_address,
     read_key,
     run_guarded,
-    time_span,
 )
-from tests.pynetwork.cli.commands import Commands, address, interrupt, process
+from tests.pynetwork.cli.commands import ROOT, Commands, address, interrupt, process, seen_enough
 from tests.serving import KEY, controller_of, serving
 from tests.waiting import wait_until
 
@@ -70,58 +69,6 @@ def test_addresses_of_folders(text: str, wanted: FolderAddress) -> None:
 def test_what_is_no_address_of_a_folder(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         parse_folder_address(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("0", 0), ("500", 500), ("64k", 64_000), ("64K", 64_000), ("64KiB", 65_536), ("64ki", 65_536),
-        ("2M", 2_000_000), ("1.5G", 1_500_000_000), ("1.5Gi", 1_610_612_736), ("2T", 2 * 10**12),
-        ("10 MB", 10_000_000), (" 5b ", 5),
-    ],
-)  # fmt: skip
-def test_numbers_of_bytes(text: str, wanted: int) -> None:
-    assert byte_count(text) == wanted
-
-
-@pytest.mark.parametrize(
-    "text", ["", "k", "-1", "1e3", "5x", "1,5M", "1.M", "M5", "9" * 20, "99999999T", "2Ti", "\u0665"]
-)
-def test_what_is_no_number_of_bytes(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no number of bytes"):
-        byte_count(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("0", 0),
-        ("90", 90),
-        ("90s", 90),
-        ("1.5m", 90),
-        ("12h", 43_200),
-        ("7d", 604_800),
-        ("2W", 1_209_600),
-        (" 5 m ", 300),
-    ],
-)
-def test_spans_of_time(text: str, wanted: float) -> None:
-    assert time_span(text) == wanted
-
-
-@pytest.mark.parametrize("text", ["", "d", "-1d", "soon", "5y", "1h30m", "9" * 12, "1e3"])
-def test_what_is_no_span_of_time(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no span of time"):
-        time_span(text)
-
-
-def test_an_age_has_a_unit() -> None:
-    assert age("90d") == 90 * 86400
-    for text in ("90", "1.5", "0"):
-        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' has no unit; write {text}d for days"):
-            age(text)
-    with pytest.raises(argparse.ArgumentTypeError, match="is no span of time"):
-        age("soon")
 
 
 @pytest.mark.parametrize(
@@ -316,13 +263,117 @@ def test_a_closed_pipe_ends_quietly() -> None:
             yield b"x" * 100
 
     with serving(endless) as gateway, process("stream", address(gateway), "endless") as started:
-        assert started.stdout is not None
-        assert started.stderr is not None
-        started.stdout.readline()
-        started.stdout.close()
-        assert started.wait(20) == 0
-        assert started.stderr.read() == ""
+        assert seen_enough(started) == (0, "")
         wait_until(lambda: not gateway.stats()["handlers"])
+
+
+def closed_pipe() -> int:
+    """The writing end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+_TELLING = """
+import sys
+from argparse import Namespace
+from pynetwork.cli.common import Output, run_guarded
+
+def run(arguments):
+    output = Output(arguments, wanted=sys.argv[1] == "wanted")
+    for number in range(3):
+        output.note("x" * 100)
+        output.event("progress", "y" * 100, number=number)
+    output.result("rest", "z")
+    if len(sys.argv) > 2:
+        open(sys.argv[2], "x").close()
+    if len(sys.argv) > 3:
+        raise OSError(5, "broken")
+    return 9
+
+sys.exit(run_guarded(run, Namespace(json=False, verbose=False)))
+"""
+
+
+def told(*words: object, out: int, err: int) -> tuple[int, str]:
+    """The exit code and, where that is a pipe, the stderr of a command that tells something and then makes a file."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _TELLING, *map(str, words)], cwd=ROOT, stdout=out, stderr=err, text=True
+    ) as started:
+        _, text = started.communicate(timeout=20)
+        return started.returncode, text or ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_work_goes_on_when_nobody_listens(tmp_path: Path) -> None:
+    nobody = closed_pipe()
+    try:
+        assert told("unwanted", tmp_path / "one", out=nobody, err=nobody) == (9, "")
+        assert told("unwanted", tmp_path / "two", "fail", out=nobody, err=nobody) == (1, "")
+        code, err = told("unwanted", tmp_path / "three", "fail", out=nobody, err=subprocess.PIPE)
+        assert (code, len(err.splitlines()), err.splitlines()[-1]) == (1, 4, "pynetwork: broken")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three", "two"]
+        # What is wanted and not read ends the command; what is only remarked does not.
+        assert told("wanted", tmp_path / "four", out=nobody, err=subprocess.DEVNULL) == (0, "")
+        assert not (tmp_path / "four").exists()
+        assert told("wanted", tmp_path / "five", out=subprocess.DEVNULL, err=nobody) == (9, "")
+        assert (tmp_path / "five").exists()
+    finally:
+        os.close(nobody)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_transfers_go_on_when_nobody_listens(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "a.log").write_text("a line")
+    nobody = closed_pipe()
+    try:
+        with serving(share={"logs": str(tmp_path / "share")}) as gateway:
+            words = (
+                "get",
+                address(gateway),
+                "logs",
+                tmp_path / "to",
+                "--file",
+                "a.log",
+                "--file",
+                "none.log",
+                *options,
+            )
+            done = subprocess.run(
+                [sys.executable, "-m", "pynetwork", *map(str, words)],
+                cwd=ROOT,
+                stdout=nobody,
+                stderr=nobody,
+                timeout=20,
+                check=False,
+            )
+    finally:
+        os.close(nobody)
+    assert done.returncode == 4
+    assert (tmp_path / "to" / "a.log").read_text() == "a line"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no /dev/full")
+def test_work_goes_on_when_what_is_told_does_not_fit(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        code, err = told("unwanted", tmp_path / "one", out=full.fileno(), err=subprocess.PIPE)
+    assert (code, err.count("standard output can't be written: No space left on device")) == (9, 1)
+    assert (tmp_path / "one").exists()
+
+
+def test_without_standard_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def tell(arguments: argparse.Namespace) -> int:
+        Output(arguments, wanted=False).event("x", "y")
+        Output(arguments)
+        raise AssertionError
+
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run_guarded(tell, SILENT) == 2
+    assert "standard output is closed" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run_guarded(tell, SILENT) == 2
 
 
 def test_ctrl_c_while_a_silent_host_is_dialled() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from handshakes.errors import ConfigurationError, ValueNotSupported
 from handshakes.records import Block, Key, Rows, block_of, joined, row_type
 from pynetwork.series import datafiles
-from pynetwork.series.datafiles import SUFFIXES, read_blocks, read_csv, write_blocks, write_csv
+from pynetwork.series.datafiles import SUFFIXES, read_blocks, read_csv, read_names, write_blocks, write_csv
 from pynetwork.series.payloads import (
     BytesPayloadType,
     JsonPayloadType,
@@ -142,6 +143,7 @@ def test_ways_to_write_a_time() -> None:
     [
         ("x,2,3,4,0.5", r"line 3, cid: 'x'"),
         ("1,2,3,yesterday,0.5", r"line 3, cap: 'yesterday'"),
+        ("1,2,3,2300-01-01T00:00:00Z,0.5", r"line 3, cap: '2300-01-01T00:00:00Z'"),
         ("1,2,3,4,half", r"line 3, value: 'half'"),
         ("1,2,3,4", r"line 3: it has no column 'value'"),
         ("1,2,99999999999,4,0.5", r"line 2 or after: .*moid"),
@@ -195,6 +197,89 @@ def test_nothing_half_takes_the_name(tmp_path: Path, suffix: str) -> None:
         write_blocks(path, breaks_off(), kind)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_can_not_be_written_has_the_name_that_was_given(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / f"records{suffix}"
+    kind = StructPayloadType[float]("<d")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    rows = some_rows(20_000, kind)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            write_blocks(path, [rows], kind)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    path.mkdir()
+    with pytest.raises(OSError, match="directory") as caught:
+        write_blocks(path, [rows], kind)
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_blocks_come_from_keeps_its_own_name(tmp_path: Path) -> None:
+    def breaks_off() -> Iterator[Block]:
+        yield some_rows(3, UnitPayloadType())
+        raise FileNotFoundError(errno.ENOENT, "No such file", "the store")
+
+    with pytest.raises(FileNotFoundError, match="the store"):
+        write_blocks(tmp_path / "a.csv", breaks_off(), UnitPayloadType())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_no_such_file_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rand{suffix}"
+    path.write_bytes(b"cid,mid,moid,cap,value\n1,2,3,4,0.5\n1,2,3,4,\xff\n" + bytes(range(256)) * 20)
+    reason = (
+        r"rand\.csv, line 3: byte 9 of it, 0xff, is no text" if suffix == ".csv" else rf"rand\{suffix}' can't be read"
+    )
+    with pytest.raises(ValueNotSupported, match=reason):
+        list(read_blocks(path, StructPayloadType[float]("<d")))
+    with pytest.raises(FileNotFoundError):
+        list(read_blocks(tmp_path / f"none{suffix}", StructPayloadType[float]("<d")))
+
+
+def test_names_of_columns(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.write_bytes(b"\xef\xbb\xbfcid, mid ,x\r\n1,2,3\r\n")
+    assert read_names(path) == ["cid", "mid", "x"]
+    path.write_bytes(b"\xffcid\n")
+    for call in (lambda: read_names(path), lambda: list(read_blocks(path, UnitPayloadType()))):
+        with pytest.raises(ValueNotSupported, match=r"records\.csv, line 1: byte 1 of it, 0xff"):
+            call()
+
+
+def test_text_of_another_encoding_is_named() -> None:
+    file = io.TextIOWrapper(io.BytesIO(b"cid,mid,moid,cap\n1,2,3,\xff\n"), encoding="utf-8", newline="")
+    with pytest.raises(ValueNotSupported, match="mine is no text: 'utf-8' codec"):
+        list(read_csv(file, UnitPayloadType(), "mine"))
+
+
+def test_a_quote_too_many_names_its_line() -> None:
+    lines = ["cid,mid,moid,cap,value", *(f"1,2,3,{at},0.5" for at in range(20_000))]
+    lines[2] = '1,2,3,"4,0.5'
+    with pytest.raises(ValueNotSupported, match="mine, line 3: the quote that opens column 4 is not closed"):
+        list(read_csv(io.StringIO("\n".join(lines)), StructPayloadType[float]("<d"), "mine"))
+
+
+def test_cells_that_hold_line_breaks() -> None:
+    text = 'cid,mid,moid,cap,value,x\n1,2,3,4,"{""a"":\r\n1}",5\n1,2,3,4,7,"what\never"\n'
+    (block,) = read_csv(io.StringIO(text, newline=""), JsonPayloadType())
+    assert [bytes(payload) for payload in block.payloads()] == [b'{"a":\r\n1}', b"7"]
+    text = 'cid,mid,moid,cap,s,a\n1,2,3,4,"a\nb","[1,\n2]"\n'
+    (block,) = read_csv(io.StringIO(text), NumpyPayloadType([("s", "S3"), ("a", "i2", (2,))]))
+    assert bytes(block.payload(0)) == b"a\nb\x01\0\x02\0"
+
+
+def test_a_long_cell_is_not_repeated_in_an_error() -> None:
+    text = f"cid,mid,moid,cap,value\n1,2,3,4,{'x' * 10_000}\n"
+    with pytest.raises(ValueNotSupported, match="line 2, value: 'xxx") as caught:
+        list(read_csv(io.StringIO(text), StructPayloadType[float]("<d")))
+    assert len(str(caught.value)) < 500
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

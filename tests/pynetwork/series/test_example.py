@@ -127,3 +127,29 @@ def test_arguments_that_are_none() -> None:
         main(["--port", "x"])
     assert end.value.code == 2
     assert main(["--host", "127.0.0.1", "--port", "0"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--port", "1858"], "--port is of a server: give --host, too"),
+        (["--tls-ca", "ca.pem"], "--tls-ca is of a server: give --host, too"),
+        (["--rows", "-1"], "is no number of 0 to"),
+        (["--rows", "many"], "is no number of 0 to"),
+    ],
+)
+def test_arguments_that_would_do_nothing(words: list[str], reason: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)), b"cid,mid,moid,cap,x\n1,2,3,4,\xff\n", b"cid,mid\xff\n"])
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, capsys: Captured, content: bytes) -> None:
+    path = tmp_path / "rand.csv"
+    path.write_bytes(content)
+    assert main(["--csv", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert "rand.csv" in told
+    assert told[:-1].isprintable()

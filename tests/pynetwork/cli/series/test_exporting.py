@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,9 @@ from handshakes.records import KeyRange, joined
 from pynetwork.cli.series import exporting
 from pynetwork.series.datafiles import read_blocks
 from pynetwork.series.store import SeriesStore
-from tests.pynetwork.cli.commands import Commands
+from tests.pynetwork.cli.commands import Commands, process
 from tests.pynetwork.cli.series.stores import PAIRS, ROOM, filled, made, mounted, pairs, served, texts
+from tests.waiting import wait_until
 
 PAYLOAD = ("--payload", "x:f8,n:i4")
 
@@ -63,3 +66,36 @@ def test_the_bar(command: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         pass
     shown = command("series", "export", "--store", tmp_path / "data", tmp_path / "out.csv", *PAYLOAD).err
     assert "export: 5" in shown
+
+
+@pytest.mark.parametrize("words", [("--series", "9"), ("--payload", "i4")])
+def test_nothing_does_not_replace_a_file(command: Commands, tmp_path: Path, words: tuple[str, ...]) -> None:
+    made(tmp_path / "data")
+    path, new = tmp_path / "out.csv", tmp_path / "new.csv"
+    path.write_text("what was there")
+    for each in (path, new):
+        outcome = command("series", "export", "--store", tmp_path / "data", each, *words)
+        assert (outcome.code, outcome.out) == (9, "")
+        assert f"there are no such records: {each} was not written" in outcome.err
+        assert ("5 records were left out" in outcome.err) == ("--payload" in words)
+    assert path.read_text() == "what was there"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "out.csv"]
+    told = command("series", "export", "--store", tmp_path / "data", path, *words, "--json").object("summary")
+    assert (told["records"], told["file"]) == (0, None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_nothing_unfinished_stays_after_sigterm(tmp_path: Path) -> None:
+    made(tmp_path / "data", pairs(400_000))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    words = ("series", "export", "--store", tmp_path / "data", folder / "out.csv", *PAYLOAD)
+    with process(*words) as started:
+        wait_until(lambda: any(folder.iterdir()))
+        started.send_signal(signal.SIGSTOP)
+        assert [each.name for each in folder.iterdir()] == [f".out.csv.{started.pid}.partial"]
+        started.send_signal(signal.SIGTERM)
+        started.send_signal(signal.SIGCONT)
+        _, err = started.communicate(timeout=20)
+    assert (started.returncode, err) == (143, "")
+    assert list(folder.iterdir()) == []

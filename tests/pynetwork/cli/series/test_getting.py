@@ -7,7 +7,7 @@ import pytest
 
 from pynetwork.series.record import SeriesKey
 from pynetwork.series.timestamps import now_ns
-from tests.pynetwork.cli.commands import Commands, interrupt, process
+from tests.pynetwork.cli.commands import Commands, interrupt, process, seen_enough
 from tests.pynetwork.cli.series.stores import HALL, ROOM, SECOND, made, mounted, pairs, served, texts
 
 PAYLOAD = ("--payload", "x:f8,n:i4")
@@ -119,12 +119,7 @@ def test_no_more_lines_than_can_be_told_apart(command: Commands, tmp_path: Path)
 def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
     folder = made(tmp_path / "data", pairs(50_000))
     with process("series", "get", "--store", folder, *PAYLOAD) as started:
-        assert started.stdout is not None
-        assert started.stderr is not None
-        started.stdout.readline()
-        started.stdout.close()
-        assert started.wait(20) == 0
-        assert started.stderr.read() == ""
+        assert seen_enough(started) == (0, "")
 
 
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:

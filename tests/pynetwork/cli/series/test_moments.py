@@ -49,6 +49,8 @@ def test_times(text: str, form: str, unix_ns: int) -> None:
         (str(2**63), "tstorage", "64 bits"),
         ("2026-13-21", "iso", "is no time"),
         ("12", "iso", "is no time"),
+        ("2300-01-01T00:00:00Z", "any", "1708 to 2293"),
+        ("0001-01-01T00:00:00+01:00", "iso", "1708 to 2293"),
     ],
 )
 def test_what_is_no_time(text: str, form: str, words: str) -> None:
@@ -62,7 +64,9 @@ def test_many_times_at_once() -> None:
     assert parse_all([]) == []
 
 
-@pytest.mark.parametrize("text", ["2026-11-21", "nowZ", "NaTZ", "5", "2026-02-30T00:00:00Z", "2290-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["2026-11-21", "nowZ", "NaTZ", "5", "2026-02-30T00:00:00Z", "2290-01-01T00:00:00Z", "2300-01-01T00:00:00Z"]
+)
 def test_what_is_not_read_at_once(text: str) -> None:
     assert parse_all(["2026-11-21T08:30:00Z", text]) is None
 

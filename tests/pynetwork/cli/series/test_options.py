@@ -55,12 +55,29 @@ def test_help(command: Commands, action: str) -> None:
         ["put", "--times", "moon", "f.csv"],
         ["serve", "d", "--port", "70000"],
         ["serve", "d", "--max-age", "old"],
+        ["serve", "d", "--max-size", "20"],
     ],
 )
 def test_usage(command: Commands, words: list[str]) -> None:
     outcome = command("series", *words)
     assert (outcome.code, outcome.out) == (2, "")
     assert "usage:" in outcome.err
+
+
+@pytest.mark.parametrize("action", ["put", "export"])
+def test_a_file_that_was_forgotten(command: Commands, action: str) -> None:
+    outcome = command("series", action, "--store", "power.csv")
+    assert outcome.code == 2
+    assert f"usage: pynetwork series {action} [-h] [OPTION ...] (--store DIR | HOST[:PORT]) FILE" in outcome.err
+    assert "the following arguments are required: FILE" in outcome.err
+
+
+def test_a_number_that_is_too_great_is_told_the_greatest(command: Commands) -> None:
+    assert "is no number of 1 to 999999999" in command("series", "get", "pi", "--limit", "9" * 23).err
+
+
+def test_help_promises_what_is_printed(command: Commands) -> None:
+    assert "their bytes" not in command("series", "stats", "-h").out
 
 
 def test_options_may_stand_anywhere() -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from handshakes.records import Block, KeyRange
 from pynetwork.cli.series import putting
 from pynetwork.series.datafiles import write_blocks
 from pynetwork.series.store import SeriesStore
-from tests.pynetwork.cli.commands import Commands, process
+from tests.pynetwork.cli.commands import ROOT, Commands, process
 from tests.pynetwork.cli.series.stores import NOON, PAIRS, ROOM, SECOND, made, pairs, served
 
 LINES = """cid,mid,moid,cap,x,n
@@ -150,3 +153,28 @@ def test_progress(
     monkeypatch.setattr(putting, "on_terminal", lambda: True)
     shown = command("series", "put", "--store", tmp_path / "data", file).err
     assert "put: 100%" in shown
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(("bad", "code"), [(40, 1), (0, 0)])
+def test_nobody_has_to_listen(tmp_path: Path, options: tuple[str, ...], bad: int, code: int) -> None:
+    head, *lines = LINES.splitlines()
+    file = tmp_path / "records.csv"
+    file.write_text("\n".join([head, *["1,4,7,soon,1,2"] * bad, *lines]) + "\n")
+    reading, nobody = os.pipe()
+    os.close(reading)
+    words = ("series", "put", "--store", tmp_path / "data", file, "--payload", "x:f8,n:i4", *options)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pynetwork", *map(str, words)],
+            cwd=ROOT,
+            stdout=nobody,
+            stderr=nobody,
+            timeout=20,
+            check=False,
+        )
+    finally:
+        os.close(nobody)
+    assert done.returncode == code
+    assert len(content(tmp_path / "data")) == 2

@@ -14,9 +14,10 @@ from pynetwork.cli.common import CommandFailed
 from pynetwork.cli.series import reading
 from pynetwork.cli.series.payloads import Payload, payload_of
 from pynetwork.cli.series.reading import BATCH, CsvRecords, opened_file
+from pynetwork.series import csvlines
 from pynetwork.series.conversions import array_from
-from pynetwork.series.datafiles import write_blocks
-from tests.pynetwork.cli.series.stores import HALL, NOON, PAIRS, ROOM, SECOND, pairs
+from pynetwork.series.datafiles import read_blocks, write_blocks
+from tests.pynetwork.cli.series.stores import HALL, NOON, PAIRS, ROOM, SECOND, pairs, texts
 
 
 class Text:
@@ -98,10 +99,20 @@ def test_a_line_that_does_not_fit_is_named_and_left_out() -> None:
     ]
     text = Text("\n".join(lines).encode("utf-8", "surrogateescape"))
     assert [row[-1] for row in text.array()] == [1.0, 2.0]
-    assert [line for line, _ in text.left_out] == [4, 5, 6, 8, 9, 10, 11, 12]
+    assert [line for line, _ in text.left_out] == [4, 5, 6, 7, 8, 9, 10, 11, 12]
     for (_, reason), words in zip(
         text.left_out,
-        ["columns", "cid: -1", "moid: 2147483647", "no number", "cap:", "mid: 'x'", "no number", "limit"],
+        [
+            "columns",
+            "cid: -1",
+            "moid: 2147483647",
+            "quote that opens column 5 is not closed",
+            "1 columns",
+            "cap:",
+            "mid: 'x'",
+            "no text in UTF-8",
+            "too large",
+        ],
         strict=True,
     ):
         assert words in reason
@@ -165,10 +176,57 @@ def test_a_form_of_times_holds_for_all_of_them() -> None:
 
 
 def test_a_line_without_an_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(csvlines, "LONGEST_LINE", 1000)
     text = Text("cid,mid,moid,cap,x\n1,2,3,0" + ",0" * 10_000 + "\n1,2,3,2001-01-01,7\n")
     assert [row[-1] for row in text.array()] == [7.0]
-    assert text.left_out
+    assert text.left_out == [(2, "it is longer than 1000 letters")]
+
+
+@pytest.mark.parametrize("payload", [None, "json"])
+def test_a_quote_too_many_costs_one_line(payload: str | None) -> None:
+    lines = ["cid,mid,moid,cap,x", *(f"1,2,3,{at},{at}" for at in range(2, 20_000))]
+    lines[2] = '1,2,3,4,"5'
+    text = Text("\n".join(lines), payload)
+    assert len(text.whole()) == 19_997
+    assert text.left_out == [(3, "the quote that opens column 5 is not closed")]
+
+
+def test_cells_that_hold_line_breaks() -> None:
+    value = '"{""a"":\n1}"'
+    text = Text(f"cid,mid,moid,cap,what,x\n1,2,3,2001-01-01,{value},1\n1,2,3,soon,{value},1\n", "x:f8")
+    with pytest.raises(CommandFailed):
+        text = Text(f"cid,mid,moid,cap,what,x\n1,2,3,2001-01-01,{value},1\n", "json")
+    # Of a column that is not read, of JSON, of letters; each line has the number of its first.
+    assert text.array() == [(1, 2, 3, 0, 0, 1.0)]
+    assert [line for line, _ in text.left_out] == [4]
+    text = Text(f"cid,mid,moid,cap,value\n1,2,3,2001-01-01,{value}\n1,2,3,soon,{value}\n", "json")
+    assert bytes(text.whole().payload(0)) == b'{"a":1}'
+    assert [line for line, _ in text.left_out] == [4]
+    text = Text('cid,mid,moid,cap,s\n1,2,3,2001-01-01,"a\nb"\n', "s:S3")
+    assert text.array()[0][-1] == b"a\nb"
+
+
+@pytest.mark.parametrize("payload", ["json", "bytes"])
+def test_payloads_of_any_size_come_back(tmp_path: Path, payload: str) -> None:
+    kind = payload_of(payload)
+    sent = [
+        kind.type.to_bytes("x" * (3 << 20) + '"' if payload == "json" else bytes(3 << 20)),
+        kind.type.to_bytes(b"\x07" if payload == "bytes" else 7),
+    ]
+    path = tmp_path / "records.csv"
+    write_blocks(path, [texts(ROOM, *sent)], kind.type)
+    found, _ = read(path, kind)
+    assert [bytes(each) for each in found.payloads()] == sent
+    assert [bytes(each) for block in read_blocks(path, kind.type) for each in block.payloads()] == sent
+
+
+def test_what_is_no_csv_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "rand.csv"
+    for content in (bytes(range(256)) * 20, b"cid,mid,moid,cap,x\r1,2,3,2001-01-01,1\r", b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(CommandFailed, match=r"rand\.csv': its first line") as caught:
+            read(path, None)
+        assert caught.value.code == 2
 
 
 def read(path: Path | str, payload: Payload | None, **options: Any) -> tuple[Block, bool]:
@@ -207,6 +265,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = read("-", None, series=ROOM)
     assert found.key(0)[:4] == (*ROOM, 0)
     assert not text.closed
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n")))
+    with pytest.raises(CommandFailed, match="standard input: its first line names no column"):
+        read("-", None)
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CommandFailed, match="standard input is closed"):
+        read("-", None)
 
 
 def test_files_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,6 @@ from pynetwork.cli.series.folding import SeriesFigures
 from pynetwork.cli.series.sources import Source, opened, range_of, server_and_file, whole_series
 from pynetwork.gateway import Gateway
 from pynetwork.series.record import SeriesKey
-from pynetwork.series.store import StoreBusy
 from tests.pynetwork.cli.series.stores import HALL, NOON, ROOM, SECOND, filled, made, mounted, pairs, served
 
 KEY = "a key for the tests"
@@ -117,7 +117,10 @@ def test_a_gateway_with_a_key(tmp_path: Path) -> None:
 def test_a_gateway_without_a_store() -> None:
     with Gateway(0, "127.0.0.1") as gateway:
         address = f"127.0.0.1:{gateway.port}"
-        with pytest.raises(NotFound), opened(arguments(address, "--gateway"), address):
+        with (
+            pytest.raises(NotFound, match=r'add_service\("series", SeriesService'),
+            opened(arguments(address, "--gateway"), address),
+        ):
             pass
 
 
@@ -141,11 +144,27 @@ def test_who_speaks_something_else_is_told_apart(tmp_path: Path) -> None:
     assert (caught.value.code, "--gateway" in caught.value.hint) == (7, True)
     with (
         served(tmp_path / "data") as address,
+        pytest.raises(CommandFailed) as caught,
+        opened(arguments(address, "--gateway", "--timeout", "0.2"), address),
+    ):
+        pass
+    assert (caught.value.code in {5, 7}, "leave --gateway" in caught.value.hint) == (True, True)
+    with (
+        silent() as address,
         pytest.raises(CommandFailed, match="in time") as caught,
         opened(arguments(address, "--gateway", "--timeout", "0.2"), address),
     ):
         pass
     assert (caught.value.code, "leave --gateway" in caught.value.hint) == (5, True)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[str]:
+    """The address of somebody who takes connections and says nothing."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(8)
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
 def test_nobody_there() -> None:
@@ -190,8 +209,14 @@ def test_a_folder_in_the_place_of_a_server(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_open_elsewhere(tmp_path: Path) -> None:
-    with filled(tmp_path), pytest.raises(StoreBusy), opened(arguments("--store", tmp_path), None):
+    with (
+        filled(tmp_path),
+        pytest.raises(CommandFailed, match="is already open") as caught,
+        opened(arguments("--store", tmp_path), None),
+    ):
         pass
+    assert caught.value.code == 5
+    assert "HOST[:PORT] --gateway" in caught.value.hint
 
 
 def test_the_box_of_the_options() -> None:

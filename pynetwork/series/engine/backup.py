@@ -12,7 +12,7 @@ from handshakes.errors import ConfigurationError
 from pynetwork.series.engine.contents import decode, proved
 from pynetwork.series.engine.database import FILE, Database
 from pynetwork.series.engine.schema import FIGURES, StoreDamaged, made_folder, named, translated
-from pynetwork.series.engine.zones import extents
+from pynetwork.series.engine.zones import Figures, extents
 
 __all__ = ["BackedUp", "back_up"]
 
@@ -75,17 +75,24 @@ def _check(copy: sqlite3.Connection, partial: Path) -> int:
     records = copy.execute("SELECT TOTAL(count) FROM journal").fetchone()[0]
     for row in copy.execute("SELECT * FROM block").fetchall():
         figures = dict(zip(FIGURES, row, strict=True))
-        data = copy.execute("SELECT data, digest FROM content WHERE id = ?", (figures["id"],)).fetchone()
-        with named(f"block {figures['id']} of the store that was copied to {str(partial.parent)!r}"):
-            if data is None:
-                raise StoreDamaged("it is missing")
-            block = decode(proved(*data), figures["count"], figures["width"], figures["base"])
-            if not extents(block).items() <= figures.items():
-                raise StoreDamaged("it is not what is known of it")
+        try:
+            _check_block(copy, figures)
+        except StoreDamaged as error:
+            what = f"block {figures['id']} of the store that was copied to {str(partial.parent)!r}"
+            raise named(error, what) from error
         records += figures["count"]
     for (places,) in copy.execute("SELECT places FROM gone"):
         records -= len(places) // 4
     return int(records)
+
+
+def _check_block(copy: sqlite3.Connection, figures: Figures) -> None:
+    data = copy.execute("SELECT data, digest FROM content WHERE id = ?", (figures["id"],)).fetchone()
+    if data is None:
+        raise StoreDamaged("it is missing")
+    block = decode(proved(*data), figures["count"], figures["width"], figures["base"])
+    if not extents(block).items() <= figures.items():
+        raise StoreDamaged("it is not what is known of it")
 
 
 def _flush(folder: Path) -> None:

@@ -18,7 +18,7 @@ from pynetwork.series.engine.database import Database
 from pynetwork.series.engine.horizon import Horizon
 from pynetwork.series.engine.ordering import TILE, latest, order_of, tiled, where_equal
 from pynetwork.series.engine.recent import Recent
-from pynetwork.series.engine.schema import FIGURES, named
+from pynetwork.series.engine.schema import FIGURES, StoreDamaged, named
 from pynetwork.series.engine.versions import Change, Version, Versions
 from pynetwork.series.engine.zones import Figures, Zones, extents, figures_of
 
@@ -66,9 +66,12 @@ class Core:
         rows = connection.execute("SELECT data, digest, count, width FROM journal ORDER BY id").fetchall()
         recent = Recent()
         if rows:
-            with named(f"the journal of the store {str(self.database.path.parent)!r}"):
-                # A later put replaces what it repeats, here as when it came.
-                recent.add(latest(joined([decode(proved(data, known), *sizes) for data, known, *sizes in rows])))
+            try:
+                blocks = [decode(proved(data, known), *sizes) for data, known, *sizes in rows]
+            except StoreDamaged as error:
+                raise named(error, f"the journal of the store {str(self.database.path.parent)!r}") from error
+            # A later put replaces what it repeats, here as when it came.
+            recent.add(latest(joined(blocks)))
         return zones, gone, recent
 
     def _load_again(self) -> None:

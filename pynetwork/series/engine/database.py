@@ -149,14 +149,18 @@ class Database:
             found = connection.execute("SELECT data, digest FROM content WHERE id = ?", (number,)).fetchall()
         if not found:
             raise StoreDamaged(f"{self._block_name(number)} is missing; go back to a backup of it")
-        with named(self._block_name(number)):
+        try:
             return proved(*found[0])
+        except StoreDamaged as error:
+            raise named(error, self._block_name(number)) from error
 
     def read(self, figures: Figures) -> Block:
         """The records of one block as they were written, also those that are gone."""
         data = self.content(figures["id"])
-        with named(self._block_name(figures["id"])):
+        try:
             return decode(data, figures["count"], figures["width"], figures["base"])
+        except StoreDamaged as error:
+            raise named(error, self._block_name(figures["id"])) from error
 
     def _block_name(self, number: int) -> str:
         return f"block {number} of the store {str(self.path.parent)!r}"

@@ -107,13 +107,9 @@ def made_folder(folder: Path) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def named(what: str) -> Iterator[None]:
-    """Let a `StoreDamaged` that is raised in here say that it is about ``what``, and what to do."""
-    try:
-        yield
-    except StoreDamaged as error:
-        raise StoreDamaged(f"{what} is damaged: {error}; go back to a backup of it") from error
+def named(error: StoreDamaged, what: str) -> StoreDamaged:
+    """``error``, which says that it is about ``what``, and what to do."""
+    return StoreDamaged(f"{what} is damaged: {error}; go back to a backup of it")
 
 
 @contextlib.contextmanager

@@ -33,6 +33,10 @@ restless.
 # Times are in seconds, sizes in packets.
 # The rate of the beginning, in packets a round trip; the rate below which nothing is slowed down; what a target holds.
 _FIRST_PACKETS, _LEAST_PACKETS, _TARGET_PACKETS = 5, 4, 3
+# A receiver acknowledges a lone packet when the next one of its lane comes. What takes no longer than so many times
+# the gap between two packets of a lane, in the ramp and later, is no queue; else several slow lanes would be made
+# slower for being slow.
+_RAMP_GAPS, _LATE_GAPS = 2.0, 1.25
 # The growth of each round of the ramp: what is sent too much before the queue is seen is that times a round trip. And
 # what part of the rate the speed must have reached before it grows.
 _RAMP = 1.3
@@ -75,6 +79,7 @@ class Regulator:
         self.rate: float | None = None
         self._step: Callable[[float, float, bool], None] = self._ramp
         self._packet = 0
+        self._gap = 0
         self._past: deque[tuple[float, int]] = deque(maxlen=_LOOKS)
         self._lately: deque[float] = deque(maxlen=_GLANCES)
         self._slow = self._unrest = 0.0
@@ -92,8 +97,8 @@ class Regulator:
         """Seconds that a round trip takes when nothing waits."""
         return min(*self._bases, self._slow)
 
-    def observe(self, now: float, seen: Flow) -> None:
-        """Take in what was seen at the time ``now`` in seconds: of all lanes together, and of the quickest its rtt."""
+    def observe(self, now: float, seen: Flow, lanes: int = 1) -> None:
+        """Take in what was seen at ``now``, in seconds: of all ``lanes`` together, and of the quickest its rtt."""
         rtt = max(seen.rtt, 1e-6)
         if self.rate is None:
             self._slow = rtt
@@ -102,6 +107,7 @@ class Regulator:
             self.rate = _FIRST_PACKETS * self._packet / rtt
             self._begin_round(now, rtt)
         self._packet = seen.packet
+        self._gap = seen.packet * lanes
         if self._past and now - self._past[-1][0] > _IDLE:
             self._past.clear()
         self._past.append((now, seen.acknowledged))
@@ -120,7 +126,8 @@ class Regulator:
 
     def _target(self, speed: float) -> float:
         unrest = min(_MOST_TARGET, _UNREST * self._unrest)
-        return max(TARGET, unrest, _TARGET_PACKETS * self._packet / max(speed, 1.0))
+        packets = max(_TARGET_PACKETS * self._packet, _LATE_GAPS * self._gap)
+        return max(TARGET, unrest, packets / max(speed, 1.0))
 
     def _measured(self) -> None:
         """What was seen since the round or the drain began is what a round trip takes without waiting."""
@@ -140,7 +147,7 @@ class Regulator:
         speed = self._speed(now, max(rtt, _LEAST_ROUND))
         if speed is None:
             return
-        if rtt - self.base > self._target(speed) / 2:
+        if rtt - self.base > max(self._target(speed) / 2, _RAMP_GAPS * self._gap / max(speed, 1.0)):
             self._proven = speed
             self._begin_drain(now, rtt, speed, speed)
             return
@@ -350,7 +357,7 @@ class Bottleneck:
             active += now - lane.moved_at < (_STUCK if seen.unsent else _ACTIVE)
         regulator = self._regulator
         if rtts:
-            regulator.observe(now, Flow(min(rtts), self._acknowledged, unsent, packet))
+            regulator.observe(now, Flow(min(rtts), self._acknowledged, unsent, packet), max(1, active))
         if regulator.rate is not None:
             for lane in self._lanes:
                 lane.pace(regulator.rate / max(1, active))

@@ -88,6 +88,44 @@ class Line:
             self._next_look = self._now + self._chance.uniform(0.005, 0.012)
 
 
+class LateLine(Line):
+    """The same with ``lanes``; the receiver acknowledges the first packets of each at once, and then two at a time."""
+
+    AT_ONCE, PATIENCE = 16, 0.04
+
+    def __init__(self, lanes: int) -> None:
+        super().__init__()
+        self._arrived = 0
+        self._lone: list[tuple[float, float] | None] = [None] * lanes
+        self._rtts = [0.0] * lanes
+        self._moved: set[int] = set()
+
+    def _hear(self) -> None:
+        while self._coming and self._coming[0][0] <= self._now:
+            lane, number = self._arrived % len(self._lone), self._arrived // len(self._lone)
+            self._arrived += 1
+            lone, sent = self._lone[lane], self._coming.popleft()[1]
+            if lone is None and number > self.AT_ONCE:
+                self._lone[lane] = self._now, sent
+            else:
+                self._acknowledge(lane, sent if lone is None else lone[1], 1 if lone is None else 2)
+        for lane, lone in enumerate(self._lone):
+            if lone is not None and self._now - lone[0] > self.PATIENCE:
+                self._acknowledge(lane, lone[1], 1)
+        if self._moved and self._now >= self._next_look:
+            rtt = min(self._rtts[lane] for lane in self._moved)
+            self.regulator.observe(self._now, Flow(rtt, self.acknowledged, 1, PACKET), len(self._lone))
+            self._moved.clear()
+            self._next_look = self._now + self._chance.uniform(0.005, 0.012)
+
+    def _acknowledge(self, lane: int, sent: float, packets: int) -> None:
+        self._lone[lane] = None
+        self._moved.add(lane)
+        self.acknowledged += packets * PACKET
+        taken = self._now - sent
+        self._rtts[lane] += (taken - self._rtts[lane]) / 8 if self._rtts[lane] else taken
+
+
 @pytest.fixture
 def line() -> Line:
     return Line()
@@ -206,6 +244,16 @@ def test_pauses_and_absent_lookers(line: Line) -> None:
         line.looking = True
         assert line.run(1) > 0.8
         assert line.wait(0.99) < 8 * TARGET
+
+
+@pytest.mark.parametrize("base", [0.004, 0.02, 0.1])
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+def test_slow_lanes_whose_packets_are_acknowledged_late_become_fast(lanes: int, base: float) -> None:
+    line = LateLine(lanes)
+    line.base = base
+    line.run(3)
+    assert line.run(5) > 0.9
+    assert line.wait(0.5) < 3 * TARGET
 
 
 def test_a_trickle_that_is_acknowledged_late_says_nothing_of_the_way() -> None:

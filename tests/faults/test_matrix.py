@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -14,16 +15,17 @@ from pynetwork.files import conversation
 from pynetwork.tls import TLS
 from tests.certificates import Certificates
 from tests.faults.drivers import Asynchronous, Blocking, Driver
-from tests.faults.matrix import GRACE, TROUBLES, Trouble, extent, fresh, promise, tried
+from tests.faults.matrix import GRACE, TROUBLES, Outcome, Trouble, extent, fresh, promise, tried
 from tests.faults.operations import OPERATIONS, Operation, Scene, scene
 from tests.serving import KEY, PATIENCE, controller_of
 from tests.waiting import wait_until
-from tools.proxy import Direction
+from tools.proxy import Direction, Fault
 
 pytestmark = pytest.mark.system
 
 AT_ONCE = 4
 """Cases that are tried at the same time: they wait more than they work, and no more may keep another from its turn."""
+TRIES = 3
 
 
 @pytest.fixture(params=[Blocking, Asynchronous], ids=lambda each: each.name)
@@ -90,6 +92,29 @@ def serves_on(where: Scene, key: str | None, tls: TLS | None) -> None:
         assert client.call("echo", "still there") == "still there"
 
 
+def brought_about(
+    scenes: Scenes,
+    driver: Driver,
+    operation: Operation,
+    trouble: Trouble,
+    tls: TLS | None,
+    fault: Fault | None,
+    where: Scene,
+) -> tuple[Outcome, bool]:
+    """As `tried`, and again if the operation is over before it has come to the place of the fault: how much is said
+    varies a little with which lane asks for what first.
+    """
+    promised = promise(trouble, operation)
+    found, happened = tried(driver, operation, trouble, fault, where, tls)
+    for _ in range(TRIES - 1):
+        if happened or fault is None:
+            break
+        assert found in promised.outcomes, f"nothing has happened, and yet: {found.value}"
+        where = scenes.of(operation, trouble.encrypted)
+        found, happened = tried(driver, operation, trouble, fault, where, tls)
+    return found, happened
+
+
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda each: each.name)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.name)
 def test_an_operation_in_trouble(
@@ -107,7 +132,7 @@ def test_an_operation_in_trouble(
     faults = list(trouble.faults(extents))
     places = [scenes.of(operation, trouble.encrypted) for _ in faults]
     with ThreadPoolExecutor(AT_ONCE) as cases:
-        outcomes = cases.map(lambda fault, where: tried(driver, operation, trouble, fault, where, tls), faults, places)
+        outcomes = cases.map(partial(brought_about, scenes, driver, operation, trouble, tls), faults, places)
         for fault, (found, happened) in zip(faults, outcomes, strict=True):
             assert happened or fault is None, f"{fault} did not happen in {extents}"
             assert found in promised.outcomes, f"{fault} of {extents}: {found.value}, promised is: {promised.word}"

@@ -30,19 +30,13 @@ from tests.handshakes.tstorage_bytes import (
     REQUESTS,
     Record,
     expecting,
+    header,
+    number,
     put_of,
     receive,
 )
 
 # What nobody may say
-
-
-def number(value: int) -> bytes:
-    return struct.pack("<i", value)
-
-
-def header(code: int, size: int) -> bytes:
-    return struct.pack("<iQ", code, size)
 
 
 def batch(size: int, *sizes: int, cid: int = 7) -> bytes:

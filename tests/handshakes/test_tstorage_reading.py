@@ -30,19 +30,13 @@ from tests.handshakes.tstorage_bytes import (
     PUT_BEGIN,
     Record,
     expecting,
+    header,
+    number,
     put_of,
     raw_batch,
     raw_found,
     receive,
 )
-
-
-def number(value: int) -> bytes:
-    return struct.pack("<i", value)
-
-
-def header(code: int, size: int) -> bytes:
-    return struct.pack("<iQ", code, size)
 
 
 def test_nothing_is_taken_for_what_was_only_announced() -> None:

@@ -269,6 +269,16 @@ class Batch(NamedTuple):
     records: list[Record]
 
 
+def number(value: int) -> bytes:
+    """A 32-bit integer."""
+    return struct.pack("<i", value)
+
+
+def header(code: int, size: int) -> bytes:
+    """What begins a request or an answer."""
+    return struct.pack("<iQ", code, size)
+
+
 def raw_batch(cid: int, records: Iterable[Record], with_acq: bool) -> bytes:
     """A batch of these records, whatever cid they have themselves."""
     body = b""

@@ -99,8 +99,10 @@ def test_options_that_can_not_be(options: Mapping[str, Any], words: str) -> None
 
 
 def test_folders_are_shared_by_name_or_by_path(tmp_path: Path) -> None:
-    Gateway(0, share={"logs": tmp_path})
-    Gateway(0, share=[tmp_path, str(tmp_path / "other")])
+    other = str(tmp_path / "other")
+    for share, names in (({"logs": tmp_path}, ["logs"]), ([tmp_path, other], [str(tmp_path), other])):
+        with Gateway(0, share=share) as gateway, controller_of(gateway).get_client() as client:
+            assert sorted(client.request("files.shares")) == names
 
 
 def test_a_context_of_the_users_own(certificates: Certificates) -> None:

@@ -112,6 +112,8 @@ def test_closing_while_the_peer_has_gone() -> None:
     with linked() as (near, far):
         far.stream.close()
         near.close()
+        with pytest.raises(Closed):
+            near.next_event(PATIENCE)
 
 
 def test_messages_in_both_directions() -> None:

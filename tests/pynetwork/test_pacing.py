@@ -449,11 +449,14 @@ def test_a_socket_that_was_closed_harms_no_other(apart: None, socks: list[socket
     now = itertools.count(100)
     bottleneck = Bottleneck(lambda: float(next(now)))
     lanes = [bottleneck.join(sock) for sock in socks]
+    lanes[1].pace(1_000_000)
+    assert limit_of(socks[1]) == 1_000_000
     socks[0].close()
     for lane in lanes:
         lane.steer()
     for lane in lanes:
         lane.leave()
+    assert limit_of(socks[1]) == UNLIMITED
 
 
 def test_lanes_come_steer_and_go_on_their_own_threads(apart: None, socks: list[socket.socket]) -> None:

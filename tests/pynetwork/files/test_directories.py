@@ -144,7 +144,9 @@ def test_a_plain_directory_that_may_not_be_dressed(tmp_path: Path, monkeypatch: 
         raise PermissionError(errno.EACCES, "no")
 
     monkeypatch.setattr(os, "utime", refuse)
+    before = tmp_path.stat().st_mtime_ns
     open_directory(str(tmp_path), handles=False).dress(None, (1, STAMP))
+    assert tmp_path.stat().st_mtime_ns == before != STAMP
 
 
 def test_what_is_no_directory_is_not_opened(tmp_path: Path) -> None:
